@@ -1,0 +1,499 @@
+/*
+ * Peers are idle - ready for a request - or in `others`: serving, draining, or refusing while the news of their end is
+ * on the way. Runs wait in the queue only while no peer is idle.
+ */
+#include "fastcgi/pool.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "fastcgi/inside.h"
+
+enum { FAILED_US = 1000000 }; /* a server that could not be reached is passed over for so long, if there is another */
+
+static void serve_waiting(struct fastcgi_pool *pool);
+
+/* ---- peers ---- */
+
+static void set_idle(struct peer *peer, bool is_idle)
+{
+    struct fastcgi_pool *pool = peer->pool;
+
+    if (peer->is_idle == is_idle)
+        return;
+    peer->is_idle = is_idle;
+    if (is_idle) {
+        TAILQ_REMOVE(&pool->others, peer, next);
+        TAILQ_INSERT_HEAD(&pool->idle, peer, next); /* the last used is the first used again: its memory is warm */
+    } else {
+        TAILQ_REMOVE(&pool->idle, peer, next);
+        TAILQ_INSERT_HEAD(&pool->others, peer, next);
+    }
+}
+
+static void add_peer(struct fastcgi_pool *pool, struct peer *peer)
+{
+    TAILQ_INSERT_HEAD(&pool->others, peer, next);
+    pool->n_peers++;
+}
+
+/* It is out of the pool for good. A server's gives its slot back. */
+static void remove_peer(struct peer *peer)
+{
+    struct fastcgi_pool *pool = peer->pool;
+
+    set_idle(peer, false);
+    TAILQ_REMOVE(&pool->others, peer, next);
+    pool->n_peers--;
+    if (peer->id == 0) {
+        pool->servers[peer->server].n_peers--;
+        pool->n_slots++;
+    }
+    peer_destroy(peer);
+}
+
+/* The server with the fewest connections of those that answer, or of all if none does. */
+static size_t choose_server(const struct fastcgi_pool *pool)
+{
+    uint64_t now = clock_us();
+    size_t best = 0;
+    bool best_fails = true;
+
+    for (size_t i = 0; i < pool->config->servers.n; i++) {
+        bool fails = pool->servers[i].failed_us != 0 && now - pool->servers[i].failed_us < FAILED_US;
+
+        if (i > 0 && (fails > best_fails ||
+                      (fails == best_fails && pool->servers[i].n_peers >= pool->servers[best].n_peers)))
+            continue;
+        best = i;
+        best_fails = fails;
+    }
+    return best;
+}
+
+static struct peer *open_server(struct fastcgi_pool *pool)
+{
+    size_t server = choose_server(pool);
+    const struct config_address *address = &pool->config->servers.at[server];
+    struct peer *peer = peer_create(pool, (const struct sockaddr *)&address->address, address->len);
+
+    peer->server = server;
+    pool->servers[server].n_peers++;
+    pool->n_slots--;
+    add_peer(pool, peer);
+    return peer;
+}
+
+/* A peer that can take a request now, or NULL. */
+static struct peer *ready_peer(struct fastcgi_pool *pool)
+{
+    struct peer *peer = TAILQ_FIRST(&pool->idle);
+
+    return peer == NULL && pool->n_slots > 0 ? open_server(pool) : peer;
+}
+
+/* ---- slots ---- */
+
+static void give_back(struct peer *peer)
+{
+    struct fastcgi_pool *pool = peer->pool;
+    uint32_t id = peer->id;
+
+    remove_peer(peer);
+    if (id != 0) {
+        pool->n_owed--;
+        link_say(pool->options.link, MESSAGE_RETURN, (unsigned)pool->number, id, 1);
+    }
+}
+
+/* What was recalled goes back as soon as it is free. */
+static void pay_debts(struct fastcgi_pool *pool)
+{
+    while (pool->n_owed > 0 && (pool->n_slots > 0 || !TAILQ_EMPTY(&pool->idle))) {
+        if (pool->n_slots == 0)
+            give_back(TAILQ_FIRST(&pool->idle));
+        if (pool->n_slots == 0)
+            continue;
+        pool->n_slots--;
+        pool->n_owed--;
+        link_say(pool->options.link, MESSAGE_RETURN, (unsigned)pool->number, 0, 1);
+    }
+}
+
+/* ---- runs ---- */
+
+static struct fastcgi_run *run_of(struct queue_entry *entry)
+{
+    return (struct fastcgi_run *)((char *)entry - offsetof(struct fastcgi_run, entry));
+}
+
+void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why)
+{
+    run->result.cause = cause;
+    run->result.why = why;
+    buffer_free(&run->replay);
+    run->run.up->ended(run->run.arg, &run->result);
+    free(run);
+}
+
+void pool_put_back(struct fastcgi_run *run)
+{
+    queue_put_back(&run->pool->queue, &run->entry);
+}
+
+/* A connection could not be made. 0: it may be tried with another peer; -1: it is over, run->why says why. */
+static int after_refusal(struct peer *peer, struct fastcgi_run *run, int error)
+{
+    struct fastcgi_pool *pool = peer->pool;
+
+    peer_reset(peer);
+    set_idle(peer, false);
+    if (peer->id != 0) { /* it has died, or is about to: the keeper will tell; else it is stuck */
+        peer_start_grace(peer);
+        return 0;
+    }
+    const struct config_address *address = &pool->config->servers.at[peer->server];
+    snprintf(run->why, sizeof run->why, "cannot connect to %.150s: %s", address->text, strerror(-error));
+    pool->servers[peer->server].failed_us = clock_us();
+    remove_peer(peer);
+    return ++run->run.retries < pool->config->servers.n ? 0 : -1;
+}
+
+/* Finds it a peer. 1: it is served; 0: there is none; -1: none can be reached. */
+static int try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *run)
+{
+    struct peer *peer;
+
+    while ((peer = ready_peer(pool)) != NULL) {
+        int error = peer_serve(peer, run);
+
+        if (error == 0) {
+            set_idle(peer, false);
+            return 1;
+        }
+        if (after_refusal(peer, run, error) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void serve_waiting(struct fastcgi_pool *pool)
+{
+    pay_debts(pool);
+    while (pool->queue.n > 0 && (!TAILQ_EMPTY(&pool->idle) || pool->n_slots > 0)) {
+        struct fastcgi_run *run = run_of(queue_take(&pool->queue));
+        bool was_granted = run->run.is_granted;
+        int served = try_to_serve(pool, run);
+
+        if (served == 0) {
+            pool_put_back(run);
+            return;
+        }
+        if (pool->queue.n == 0)
+            link_want(pool->options.link, (unsigned)pool->number, 0);
+        if (served < 0) {
+            pool_end_run(run, RUN_BROKEN, run->why);
+        } else if (!was_granted) {
+            run->run.is_granted = true;
+            run->run.up->granted(run->run.arg);
+        }
+    }
+}
+
+void fastcgi_pool_fail(struct fastcgi_pool *pool, enum run_cause cause, const char *why)
+{
+    struct queue_entry *entry;
+
+    pool->is_down = true;
+    pool->down_cause = cause;
+    snprintf(pool->down_why, sizeof pool->down_why, "%s", why);
+    while ((entry = queue_take(&pool->queue)) != NULL)
+        pool_end_run(run_of(entry), cause, pool->down_why);
+}
+
+void fastcgi_pool_revive(struct fastcgi_pool *pool)
+{
+    pool->is_down = false;
+}
+
+static void on_expired(struct queue_entry *entry)
+{
+    pool_end_run(run_of(entry), RUN_QUEUE_TIMEOUT, "waited for queue_timeout, with every process of the pool busy");
+}
+
+/* ---- what peers tell ---- */
+
+void pool_on_free(struct peer *peer)
+{
+    struct fastcgi_pool *pool = peer->pool;
+
+    if (peer->is_gone)
+        remove_peer(peer);
+    else
+        set_idle(peer, true);
+    serve_waiting(pool);
+}
+
+void pool_on_lost(struct peer *peer)
+{
+    struct fastcgi_pool *pool = peer->pool;
+    struct fastcgi_run *run = peer->run;
+
+    if (run == NULL) {
+        peer_reset(peer);
+        if (peer->is_gone || peer->id == 0)
+            remove_peer(peer);
+        else
+            set_idle(peer, true);
+    } else if (after_refusal(peer, run, -ECONNREFUSED) == 0) {
+        pool_put_back(run);
+    } else {
+        pool_end_run(run, RUN_BROKEN, run->why);
+    }
+    serve_waiting(pool);
+}
+
+void pool_on_stuck(struct peer *peer)
+{
+    struct fastcgi_pool *pool = peer->pool;
+
+    if (peer->id != 0)
+        link_say(pool->options.link, MESSAGE_END, (unsigned)pool->number, peer->id, 0);
+    remove_peer(peer);
+    serve_waiting(pool);
+}
+
+/* ---- what the keeper says ---- */
+
+static void on_loan(struct fastcgi_pool *pool, const struct message *message, int errors_fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    pool->is_down = false;
+    if (message->id == 0) {
+        pool->n_slots += message->n;
+        return;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path, "%.*s", (int)(sizeof address.sun_path - 1), message->text);
+    struct peer *peer = peer_create(pool, (const struct sockaddr *)&address, sizeof address);
+    peer->id = message->id;
+    peer->index = message->n % SCOREBOARD_GROUPS;
+    peer->pid = message->pid;
+    if (errors_fd >= 0)
+        peer_watch_errors(peer, errors_fd);
+    add_peer(pool, peer);
+    set_idle(peer, true);
+}
+
+static struct peer *find(struct fastcgi_pool *pool, uint32_t id)
+{
+    struct peer *peer;
+
+    TAILQ_FOREACH (peer, &pool->idle, next)
+        if (peer->id == id)
+            return peer;
+    TAILQ_FOREACH (peer, &pool->others, next)
+        if (peer->id == id)
+            return peer;
+    return NULL;
+}
+
+/* The end of its connection follows, or has come; a run that it still has is read to that end. */
+static void on_gone(struct fastcgi_pool *pool, const struct message *message)
+{
+    struct peer *peer = find(pool, message->id);
+
+    if (peer == NULL)
+        return;
+    peer->is_gone = true;
+    if (peer->run == NULL)
+        remove_peer(peer);
+}
+
+static void receive(struct borrower *borrower, const struct message *message, const int *fds, unsigned n_fds)
+{
+    struct fastcgi_pool *pool = (struct fastcgi_pool *)((char *)borrower - offsetof(struct fastcgi_pool, borrower));
+
+    switch (message->kind) {
+    case MESSAGE_LOAN:
+        on_loan(pool, message, n_fds > 0 ? fds[0] : -1);
+        break;
+    case MESSAGE_RECALL:
+        pool->n_owed += message->n;
+        break;
+    case MESSAGE_GONE:
+        on_gone(pool, message);
+        break;
+    case MESSAGE_DOWN:
+        fastcgi_pool_fail(pool, RUN_DOWN, message->text);
+        break;
+    default:
+        break;
+    }
+    serve_waiting(pool);
+}
+
+/* ---- what the gateway says ---- */
+
+static bool feed(struct run *base, struct span bytes, bool last)
+{
+    struct fastcgi_run *run = (struct fastcgi_run *)base;
+    struct peer *peer = run->peer;
+    struct buffer *to = peer != NULL ? &peer->out : &run->replay;
+
+    if (run->input_ended)
+        return false;
+    if (bytes.len > 0)
+        record_stream(to, RECORD_STDIN, 1, bytes.at, bytes.len);
+    if (last)
+        record_stream_end(to, RECORD_STDIN, 1);
+    run->input_ended = last;
+    if (peer != NULL && peer->state == PEER_BUSY)
+        peer_send(peer);
+    run->input_full = peer == NULL || peer->sent < buffer_len(&peer->out);
+    return run->input_full;
+}
+
+static void pause_output(struct run *base)
+{
+    struct fastcgi_run *run = (struct fastcgi_run *)base;
+
+    if (run->peer != NULL)
+        event_del(run->peer->reader);
+}
+
+static void resume_output(struct run *base)
+{
+    struct fastcgi_run *run = (struct fastcgi_run *)base;
+
+    if (run->peer != NULL)
+        event_add(run->peer->reader, NULL);
+}
+
+static void on_stopped(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    pool_end_run(arg, RUN_STOPPED, "");
+}
+
+/* A server's connection is closed: that is all that it can be told. A process of ours may come to an end by itself,
+ * unless it has had its time. */
+static void abandon(struct peer *peer, bool at_once)
+{
+    if (peer->id != 0 && !at_once) {
+        peer_drain(peer);
+        return;
+    }
+    peer->run->peer = NULL;
+    peer->run = NULL;
+    if (peer->is_reading)
+        peer->is_doomed = true;
+    else
+        pool_on_stuck(peer);
+}
+
+static void stop(struct run *base, bool at_once)
+{
+    struct fastcgi_run *run = (struct fastcgi_run *)base;
+    static const struct timeval soon = {0, 0};
+
+    event_base_once(run->pool->options.base, -1, EV_TIMEOUT, on_stopped, run, &soon);
+    queue_remove(&run->pool->queue, &run->entry);
+    if (run->peer != NULL)
+        abandon(run->peer, at_once);
+}
+
+static const struct run_down down = {
+    .feed = feed,
+    .pause = pause_output,
+    .resume = resume_output,
+    .stop = stop,
+};
+
+/* ---- opening ---- */
+
+static struct run *refuse(struct fastcgi_run *run, struct run_result *refusal_out, enum run_cause cause, const char *why)
+{
+    static char text[512];
+
+    snprintf(text, sizeof text, "%s", why);
+    refusal_out->cause = cause;
+    refusal_out->why = text;
+    free(run);
+    return NULL;
+}
+
+static struct run *open_run(struct runner *runner, const struct run_request *request, const struct run_up *up,
+                            void *arg, struct run_result *refusal_out)
+{
+    struct fastcgi_pool *pool = (struct fastcgi_pool *)runner;
+    struct fastcgi_run *run = memory_zeroed(1, sizeof *run);
+    int served = 0;
+
+    run->run = (struct run){.down = &down, .up = up, .arg = arg, .request = request};
+    run->pool = pool;
+    run->result = (struct run_result){.why = "", .exit_code = -1, .cpu_us = UINT64_MAX, .max_rss_kib = UINT64_MAX};
+    if (pool->is_down && pool->n_peers == 0)
+        return refuse(run, refusal_out, pool->down_cause, pool->down_why);
+    if (pool->queue.n == 0)
+        served = try_to_serve(pool, run);
+    if (served < 0)
+        return refuse(run, refusal_out, RUN_BROKEN, run->why);
+    run->run.is_granted = served > 0;
+    if (served > 0)
+        return &run->run;
+    if (!queue_add(&pool->queue, &run->entry))
+        return refuse(run, refusal_out, RUN_QUEUE_FULL,
+                      "every process of the pool is busy, and as many requests as queue = allows are waiting");
+    if (pool->number >= 0)
+        link_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
+    return &run->run;
+}
+
+struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, const struct config_pool *config,
+                                         int number)
+{
+    struct fastcgi_pool *pool = memory_zeroed(1, sizeof *pool);
+
+    pool->options = *options;
+    pool->config = config;
+    pool->runner.open = open_run;
+    pool->borrower.message = receive;
+    TAILQ_INIT(&pool->idle);
+    TAILQ_INIT(&pool->others);
+    pool->servers = memory_zeroed(config->servers.n + 1, sizeof *pool->servers);
+    queue_init(&pool->queue, options->base, config->queue, config->queue_timeout_ms * 1000, on_expired);
+    pool->number = FASTCGI_NO_NUMBER;
+    if (number != FASTCGI_NO_NUMBER)
+        fastcgi_pool_number(pool, (unsigned)number);
+    return pool;
+}
+
+void fastcgi_pool_number(struct fastcgi_pool *pool, unsigned number)
+{
+    pool->number = (int)number;
+    link_attach(pool->options.link, number, &pool->borrower);
+}
+
+void fastcgi_pool_destroy(struct fastcgi_pool *pool)
+{
+    while (!TAILQ_EMPTY(&pool->idle))
+        remove_peer(TAILQ_FIRST(&pool->idle));
+    while (!TAILQ_EMPTY(&pool->others))
+        remove_peer(TAILQ_FIRST(&pool->others));
+    queue_finish(&pool->queue);
+    free(pool->servers);
+    free(pool);
+}
+
+struct runner *fastcgi_pool_runner(struct fastcgi_pool *pool)
+{
+    return &pool->runner;
+}

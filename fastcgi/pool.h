@@ -1,0 +1,40 @@
+/*
+ * A FastCGI pool as a front has it: processes on loan from the keeper, or connections to servers that run already; a
+ * queue before them. Opens runs (gateway/run.h).
+ */
+#ifndef GATEHOUSE_FASTCGI_POOL_H
+#define GATEHOUSE_FASTCGI_POOL_H
+
+#include <event2/event.h>
+
+#include "config.h"
+#include "gateway/run.h"
+#include "process/link.h"
+#include "process/scoreboard.h"
+
+struct fastcgi_options {
+    struct event_base *base; /* with two priorities: what processes write to descriptor 2 is read first */
+    struct link *link;
+    struct scoreboard *scoreboard;
+};
+
+struct fastcgi_pool;
+
+/* The pool with that number. A script's own pool has none yet: FASTCGI_NO_NUMBER. */
+struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, const struct config_pool *config,
+                                         int number);
+void fastcgi_pool_destroy(struct fastcgi_pool *pool);
+struct runner *fastcgi_pool_runner(struct fastcgi_pool *pool);
+
+enum { FASTCGI_NO_NUMBER = -1 };
+
+/* The keeper has told the number of a script's pool. */
+void fastcgi_pool_number(struct fastcgi_pool *pool, unsigned number);
+
+/* No run can be served for now, because `why`: those that wait end with the cause. */
+void fastcgi_pool_fail(struct fastcgi_pool *pool, enum run_cause cause, const char *why);
+
+/* It may be tried again. */
+void fastcgi_pool_revive(struct fastcgi_pool *pool);
+
+#endif

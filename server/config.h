@@ -1,0 +1,186 @@
+/*
+ * The configuration: an INI file (read with inih) turned into structs, or into a list of errors.
+ *
+ * One table in config_keys.c describes every key: section, name, type, default, place in the struct, or "not supported
+ * yet". Reading, error messages with suggestions, and later the printing of the effective configuration follow from
+ * it. Pure but for reading the file itself and looking whether the things it names exist.
+ *
+ * The structs are made once, before any other process starts, and never change; every process has them. Objects are
+ * known to each other by pointer and across processes by their index.
+ */
+#ifndef GATEHOUSE_CONFIG_H
+#define GATEHOUSE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "base/span.h"
+
+/* NAME=value, or for interpreter[.py]: suffix and program. */
+struct config_pair {
+    char *name;
+    char *value;
+};
+
+struct config_pairs {
+    struct config_pair *at;
+    size_t n;
+};
+
+struct config_words {
+    char **at;
+    size_t n;
+};
+
+/* Where to listen, or a FastCGI application that we do not own. */
+struct config_address {
+    char *text; /* as written: for messages */
+    struct sockaddr_storage address;
+    socklen_t len;
+};
+
+struct config_addresses {
+    struct config_address *at;
+    size_t n;
+};
+
+/* Who a program runs as. Set only when started by root; .name NULL: as the server's own user. */
+struct config_user {
+    char *name;
+    uid_t uid;
+    gid_t gid;
+};
+
+/* RLIM_INFINITY - the default - leaves a limit as it is. */
+struct config_rlimits {
+    uint64_t as, cpu, nproc, files, core;
+};
+
+enum access_format {
+    ACCESS_COMBINED,
+    ACCESS_JSON,
+    ACCESS_PRETTY,
+};
+
+enum symlinks {
+    SYMLINKS_OFF,     /* none is followed */
+    SYMLINKS_BENEATH, /* only to what is below root or dir */
+    SYMLINKS_ON,
+};
+
+enum gateway_kind {
+    GATEWAY_STATIC,
+    GATEWAY_CGI,
+    GATEWAY_FASTCGI,
+    GATEWAY_DENY,
+};
+
+struct config_server {
+    struct config_addresses listen; /* at least one; default 127.0.0.1:8080 */
+    unsigned fronts;                /* "auto" has been turned into the number of cores; 1 to 64 */
+    struct config_user user;
+    char *access_log; /* "-" is stdout; NULL is off */
+    enum access_format access_format;
+    char *error_log; /* "-" is stderr */
+    unsigned max_connections;
+    uint64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms, drain_timeout_ms;
+    uint64_t max_head, max_body;
+    unsigned max_fields;
+    bool server_timing;
+};
+
+enum route_match {
+    ROUTE_PREFIX, /* "/cgi-bin/" followed by "*": .pattern is "/cgi-bin" */
+    ROUTE_SUFFIX, /* "*.php": .pattern is ".php" */
+    ROUTE_EXACT,  /* "/exact" */
+};
+
+struct config_route {
+    unsigned index; /* over all sites: the number that processes call it by */
+    unsigned line;  /* of the file, for messages */
+    struct config_site *site;
+    char *text; /* as written: "*.php" */
+    enum route_match match;
+    char *pattern;
+    enum gateway_kind gateway;
+    char *dir;     /* absolute; CGI: where the prefix's files are; NULL: below the site's root, at the URL's own path */
+    char *program; /* absolute; one program for the whole prefix; NULL: the file that the path names */
+    struct config_pairs interpreters;
+    struct config_pool *pool; /* FastCGI only, never NULL then */
+    char *pool_name;          /* private to config_*.c */
+    uint64_t timeout_ms, idle_timeout_ms, queue_timeout_ms;
+    unsigned max_running, queue;
+    struct config_user user;
+    struct config_rlimits rlimits;
+    struct config_pairs env;
+    struct config_words pass_env;
+};
+
+struct config_site {
+    unsigned index;
+    unsigned line;
+    struct config_words names; /* lower case; "*" alone answers any */
+    char *root;                /* absolute */
+    struct config_words index_files;
+    enum symlinks symlinks;
+    struct config_route **routes; /* in the order of the file: first match wins */
+    size_t n_routes;
+};
+
+enum pool_kind {
+    POOL_MANAGED, /* command = ...: we start the processes */
+    POOL_SCRIPTS, /* command = $script: the same, and each requested script has processes of its own */
+    POOL_SERVERS, /* server = ...: applications that run already */
+};
+
+struct config_pool {
+    unsigned index;
+    unsigned line;
+    char *name;
+    enum pool_kind kind;
+    struct config_words command; /* argv, POOL_MANAGED only; [0] is an absolute path, already looked up in PATH */
+    struct config_addresses servers;
+    unsigned max_children;    /* pm.max_children, pm = static */
+    unsigned max_connections; /* for each server */
+    unsigned queue;
+    uint64_t queue_timeout_ms;
+    struct config_user user;
+    struct config_rlimits rlimits;
+    char *chdir;
+    bool clear_env; /* on: only PATH, pass_env and env[...]; off: the server's own environment too */
+    struct config_pairs env;
+    struct config_words pass_env;
+};
+
+struct config {
+    char *file;      /* as given, for messages */
+    char *directory; /* absolute: what relative paths are relative to */
+    struct config_server server;
+    struct config_site **sites; /* the first answers what no other names; at least one */
+    size_t n_sites;
+    struct config_route **routes; /* all of them, by index */
+    size_t n_routes;
+    struct config_pool **pools; /* by index */
+    size_t n_pools;
+};
+
+/*
+ * Reads a file. Returns the configuration, owned by the caller, or NULL when anything is wrong with it: then every
+ * error has been written to `errors`, a line each, "FILE:LINE: what is wrong; the cure".
+ */
+struct config *config_load(const char *file, FILE *errors);
+
+/* The same from text. `name` stands for the file in messages, relative paths are relative to `directory`. */
+struct config *config_parse(const char *name, const char *text, const char *directory, FILE *errors);
+
+void config_free(struct config *config);
+
+/* The site that answers for a host name (no port; empty: none was sent), never NULL. */
+const struct config_site *config_site_for(const struct config *config, struct span host);
+
+#endif

@@ -1,0 +1,472 @@
+/*
+ * One function for each type of value: from the text to the member of a struct, or to a message that says what is
+ * wrong and what would be right. What a value names - a directory, a program, a user - is looked up here, so that a
+ * mistake is told with its line, before anything starts.
+ */
+#include "config_values.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "config_text.h"
+
+static void set_text(char **to, char *text)
+{
+    free(*to);
+    *to = text;
+}
+
+/* Numbers. */
+
+static bool read_number(struct reading *r, const struct setting *s, text_to_number *convert, const char *what,
+                        uint64_t *number_out)
+{
+    const struct key *key = s->key;
+    uint64_t least, most;
+
+    switch (convert(s->value, number_out)) {
+    case TEXT_BAD:
+        return reading_refuse(r, s->line, "\"%s\" for \"%s\" is no %s", s->value, s->name, what);
+    case TEXT_NO_UNIT:
+        return reading_refuse(r, s->line, "\"%s\" for \"%s\" needs a unit: %ss", s->value, s->name, s->value);
+    case TEXT_OK:
+        break;
+    }
+    convert(key->least, &least);
+    convert(key->most, &most);
+    if (*number_out < least || *number_out > most)
+        return reading_refuse(r, s->line, "\"%s\" must be from %s to %s, not %s", s->name, key->least, key->most,
+                              s->value);
+    return true;
+}
+
+bool value_limit(struct reading *r, const struct setting *s, void *to)
+{
+    return read_number(r, s, text_to_count, "number", to);
+}
+
+static bool read_count(struct reading *r, const struct setting *s, const char *what, unsigned *count_out)
+{
+    uint64_t n;
+
+    if (!read_number(r, s, text_to_count, what, &n))
+        return false;
+    *count_out = (unsigned)n;
+    return true;
+}
+
+bool value_count(struct reading *r, const struct setting *s, void *to)
+{
+    return read_count(r, s, "number", to);
+}
+
+bool value_fronts(struct reading *r, const struct setting *s, void *to)
+{
+    cpu_set_t cores;
+    int n;
+
+    if (strcmp(s->value, "auto") != 0)
+        return read_count(r, s, "number, nor auto", to);
+    n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 64; /* it fails where there are > 1024 */
+    *(unsigned *)to = n > 64 ? 64 : (unsigned)n;
+    return true;
+}
+
+bool value_size(struct reading *r, const struct setting *s, void *to)
+{
+    return read_number(r, s, text_to_size, "size, like 65536, 64k, 16m or 1g", to);
+}
+
+bool value_duration(struct reading *r, const struct setting *s, void *to)
+{
+    return read_number(r, s, text_to_duration, "duration, like 250ms, 10s, 5m or 1h", to);
+}
+
+bool value_seconds(struct reading *r, const struct setting *s, void *to)
+{
+    uint64_t ms;
+
+    if (!value_duration(r, s, &ms))
+        return false;
+    if (ms % 1000 != 0)
+        return reading_refuse(r, s->line, "\"%s\" is counted in whole seconds, not %s", s->name, s->value);
+    *(uint64_t *)to = ms / 1000;
+    return true;
+}
+
+/* Words. */
+
+static bool is_among(const char *word, const char *list)
+{
+    for (size_t len; *list != '\0'; list += len + (list[len] == ' ')) {
+        len = strcspn(list, " ");
+        if (strlen(word) == len && memcmp(word, list, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool refuse_word(struct reading *r, const struct setting *s)
+{
+    struct buffer words = {0};
+
+    for (const char *const *word = s->key->words; *word != NULL; word++)
+        buffer_printf(&words, "%s%s", buffer_len(&words) > 0 ? ", " : "", *word);
+    reading_refuse(r, s->line, "unknown value \"%s\" for \"%s\"; one of: %.*s", s->value, s->name,
+                   (int)buffer_len(&words), buffer_at(&words));
+    buffer_free(&words);
+    return false;
+}
+
+/* The number of the value among the key's words; -1: it is none of them, and that has been noted. */
+static int read_word(struct reading *r, const struct setting *s)
+{
+    const struct key *key = s->key;
+
+    for (int i = 0; key->words[i] != NULL; i++) {
+        if (strcmp(s->value, key->words[i]) == 0)
+            return i;
+    }
+    if (key->later != NULL && (strcmp(key->later, "*") == 0 || is_among(s->value, key->later)))
+        reading_refuse(r, s->line, "\"%s = %s\" in %s is not supported yet", s->name, s->value, r->label);
+    else
+        refuse_word(r, s);
+    return -1;
+}
+
+_Static_assert(sizeof(enum gateway_kind) == sizeof(unsigned) && sizeof(enum symlinks) == sizeof(unsigned) &&
+                   sizeof(enum access_format) == sizeof(unsigned),
+               "value_choice() writes them as unsigned");
+
+bool value_choice(struct reading *r, const struct setting *s, void *to)
+{
+    int word = read_word(r, s);
+
+    if (word < 0)
+        return false;
+    *(unsigned *)to = (unsigned)word;
+    return true;
+}
+
+/* One of the key's words, which all mean what is the case anyway. */
+bool value_as_is(struct reading *r, const struct setting *s, void *to)
+{
+    (void)to;
+    return read_word(r, s) >= 0;
+}
+
+bool value_switch(struct reading *r, const struct setting *s, void *to)
+{
+    bool is_on = is_among(s->value, "on yes true");
+
+    if (!is_on && !is_among(s->value, "off no false"))
+        return refuse_word(r, s);
+    *(bool *)to = is_on;
+    return true;
+}
+
+bool value_name(struct reading *r, const struct setting *s, void *to)
+{
+    (void)r;
+    set_text(to, memory_copy(s->value, strlen(s->value)));
+    return true;
+}
+
+bool value_file_names(struct reading *r, const struct setting *s, void *to)
+{
+    struct config_words *names = to;
+
+    if (!text_to_words(s->value, names))
+        return reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+    for (size_t i = 0; i < names->n; i++) {
+        const char *name = names->at[i];
+
+        if (*name == '\0' || strchr(name, '/') != NULL || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+            return reading_refuse(r, s->line, "\"%s\" for \"%s\" is no file name; a path may not stand there", name,
+                                  s->name);
+    }
+    return true;
+}
+
+/* The environment. */
+
+bool value_variables(struct reading *r, const struct setting *s, void *to)
+{
+    struct config_words *names = to;
+    size_t i = names->n;
+
+    text_to_words(s->value, names); /* a quote, closed or not, is in no name */
+    if (strchr(s->value, '"') != NULL)
+        return reading_refuse(r, s->line, "\"%s\" takes names of variables, not '\"'", s->name);
+    for (; i < names->n; i++) {
+        if (!text_is_variable(names->at[i]))
+            return reading_refuse(r, s->line, "\"%s\" for \"%s\" is no name of a variable", names->at[i], s->name);
+    }
+    return true;
+}
+
+static void add_pair(struct config_pairs *pairs, const char *name, char *value)
+{
+    pairs->at = memory_resize(pairs->at, (pairs->n + 1) * sizeof *pairs->at);
+    pairs->at[pairs->n++] = (struct config_pair){memory_copy(name, strlen(name)), value};
+}
+
+bool value_pair(struct reading *r, const struct setting *s, void *to)
+{
+    struct span value = span_of(s->value);
+
+    if (!text_is_variable(s->subscript))
+        return reading_refuse(r, s->line, "\"%s\" in \"%s\" is no name of a variable", s->subscript, s->name);
+    if (span_starts(value, SPAN("\""))) {
+        if (value.len < 2 || !span_ends(value, SPAN("\"")))
+            return reading_refuse(r, s->line, "the '\"' in \"%s\" is not closed (\" ;\" starts a comment, there too)",
+                                  s->name);
+        value = (struct span){value.at + 1, value.len - 2};
+    }
+    add_pair(to, s->subscript, memory_copy(value.at, value.len));
+    return true;
+}
+
+/* Addresses. */
+
+static bool add_address(struct reading *r, const struct setting *s, struct config_addresses *list,
+                        struct config_address *address)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        bool is_any_port = address->address.ss_family != AF_UNIX && span_ends(span_of(address->text), SPAN(":0"));
+
+        if (list->at[i].len == address->len && !is_any_port &&
+            memcmp(&list->at[i].address, &address->address, address->len) == 0) {
+            reading_refuse(r, s->line, "\"%s\" for \"%s\" is the same address as \"%s\"", address->text, s->name,
+                           list->at[i].text);
+            free(address->text);
+            return false;
+        }
+    }
+    list->at = memory_resize(list->at, (list->n + 1) * sizeof *list->at);
+    list->at[list->n++] = *address;
+    return true;
+}
+
+/* `later`: what may stand behind an address one day. */
+static bool read_address(struct reading *r, const struct setting *s, struct config_addresses *list, bool is_listen,
+                         const char *later)
+{
+    size_t len = strcspn(s->value, " \t");
+    const char *option = s->value + len + strspn(s->value + len, " \t");
+    size_t option_len = strcspn(option, "= \t");
+    struct config_address address;
+    char *text = memory_copy(s->value, len);
+    char *name = memory_copy(option, option_len);
+    const char *why = text_to_address(text, r->config->directory, is_listen, &address);
+    bool is_good = false;
+
+    if (why != NULL) {
+        reading_refuse(r, s->line, "\"%s\" for \"%s\": %s", text, s->name, why);
+    } else if (option_len > 0) {
+        reading_refuse(r, s->line,
+                       is_among(name, later) ? "\"%s\" behind an address is not supported yet"
+                                             : "unknown \"%s\" behind an address",
+                       name);
+        free(address.text);
+    } else {
+        is_good = add_address(r, s, list, &address);
+    }
+    free(text);
+    free(name);
+    return is_good;
+}
+
+bool value_listen(struct reading *r, const struct setting *s, void *to)
+{
+    return read_address(r, s, to, true, "tls");
+}
+
+bool value_server(struct reading *r, const struct setting *s, void *to)
+{
+    return read_address(r, s, to, false, "weight backup");
+}
+
+/* What must exist. */
+
+bool value_user(struct reading *r, const struct setting *s, void *to)
+{
+    struct config_user *user = to;
+    bool is_root = geteuid() == 0;
+    const struct passwd *entry;
+
+    if (!is_root && s->line == 0)
+        return true; /* the default is root's: others cannot change user */
+    entry = getpwnam(s->value);
+    if (entry == NULL)
+        return reading_refuse(r, s->line, "there is no user \"%s\" for \"%s\"; create it or name another", s->value,
+                              s->name);
+    if (!is_root) {
+        return entry->pw_uid == geteuid() ||
+               reading_refuse(r, s->line, "\"%s = %s\": only root can change user; start as root or leave it out",
+                              s->name, s->value);
+    }
+    set_text(&user->name, memory_copy(s->value, strlen(s->value)));
+    user->uid = entry->pw_uid;
+    user->gid = entry->pw_gid;
+    return true;
+}
+
+/* What to do about something that is not there. */
+static const char *cure_for(const char *path, const char *cure)
+{
+    return strchr(path, ';') != NULL ? "a comment needs white space before its \";\"" : cure;
+}
+
+/* Of a path that stat() refused. */
+static bool refuse_path(struct reading *r, const struct setting *s, const char *path, const char *cure)
+{
+    if (errno != ENOENT && errno != ENOTDIR)
+        return reading_refuse(r, s->line, "%s \"%s\" cannot be used: %s", s->name, path, strerror(errno));
+    return reading_refuse(r, s->line, "%s \"%s\" is not there; %s", s->name, path, cure_for(path, cure));
+}
+
+bool value_directory(struct reading *r, const struct setting *s, void *to)
+{
+    char *path = text_to_path(s->value, r->config->directory);
+    struct stat status;
+    bool is_good = false;
+
+    if (stat(path, &status) < 0)
+        refuse_path(r, s, path, "create it or correct the path");
+    else if (!S_ISDIR(status.st_mode))
+        reading_refuse(r, s->line, "%s \"%s\" is no directory", s->name, path);
+    else
+        is_good = true;
+    if (is_good)
+        set_text(to, path);
+    else
+        free(path);
+    return is_good;
+}
+
+static bool is_program(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode) && faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
+}
+
+/* Takes the path over. Returns it, or NULL when no program is there. */
+static char *check_program(struct reading *r, const struct setting *s, char *path)
+{
+    struct stat status;
+
+    if (is_program(path))
+        return path;
+    if (stat(path, &status) < 0)
+        refuse_path(r, s, path, "correct the path, or install it");
+    else if (!S_ISREG(status.st_mode))
+        reading_refuse(r, s->line, "%s \"%s\" is no file", s->name, path);
+    else
+        reading_refuse(r, s->line, "%s \"%s\" is not executable; chmod +x would make it so", s->name, path);
+    free(path);
+    return NULL;
+}
+
+/* An absolute path, owned by the caller, of a program in one of PATH's directories; NULL: there is none. */
+static char *search_path(const char *program)
+{
+    const char *at = getenv("PATH");
+
+    if (at == NULL)
+        at = "/usr/local/bin:/usr/bin:/bin";
+    for (size_t len; *at != '\0'; at += len + (at[len] == ':')) {
+        char *directory, *path;
+
+        len = strcspn(at, ":");
+        if (*at != '/')
+            continue; /* relative to wherever we were started: chance, or an attack */
+        directory = memory_copy(at, len);
+        path = text_to_path(program, directory);
+        free(directory);
+        if (is_program(path))
+            return path;
+        free(path);
+    }
+    return NULL;
+}
+
+/* A program's path; a name without "/" is looked up in PATH. NULL: it is not there, which has been noted. */
+static char *find_program(struct reading *r, const struct setting *s, const char *program)
+{
+    char *path;
+
+    if (strchr(program, '/') != NULL)
+        return check_program(r, s, text_to_path(program, r->config->directory));
+    path = search_path(program);
+    if (path == NULL)
+        reading_refuse(r, s->line, "%s \"%s\" is not in PATH; %s", s->name, program,
+                       cure_for(program, "is the package installed?"));
+    return path;
+}
+
+bool value_program(struct reading *r, const struct setting *s, void *to)
+{
+    char *path = check_program(r, s, text_to_path(s->value, r->config->directory));
+
+    if (path != NULL)
+        set_text(to, path);
+    return path != NULL;
+}
+
+bool value_interpreter(struct reading *r, const struct setting *s, void *to)
+{
+    char *path;
+
+    if (s->subscript[0] != '.' || s->subscript[1] == '\0' || strchr(s->subscript, '/') != NULL)
+        return reading_refuse(r, s->line, "\"%s\" in \"%s\" is no suffix, like .py", s->subscript, s->name);
+    path = find_program(r, s, s->value);
+    if (path != NULL)
+        add_pair(to, s->subscript, path);
+    return path != NULL;
+}
+
+bool value_command(struct reading *r, const struct setting *s, void *to)
+{
+    struct config_words *command = to;
+    char *path;
+
+    if (!text_to_words(s->value, command))
+        return reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+    for (size_t i = 0; command->n > 1 && i < command->n; i++) {
+        if (strcmp(command->at[i], "$script") == 0)
+            return reading_refuse(r, s->line,
+                                  "\"$script\" stands alone: each script is a program, started by its own name");
+    }
+    if (strcmp(command->at[0], "$script") == 0)
+        return true;
+    path = find_program(r, s, command->at[0]);
+    if (path != NULL)
+        set_text(&command->at[0], path);
+    return path != NULL;
+}
+
+bool value_log(struct reading *r, const struct setting *s, void *to)
+{
+    if (strcmp(s->value, "off") == 0)
+        return reading_refuse(r, s->line, "\"%s\" cannot be off; - is stderr", s->name);
+    set_text(to, strcmp(s->value, "-") == 0 ? memory_copy("-", 1) : text_to_path(s->value, r->config->directory));
+    return true;
+}
+
+bool value_access_log(struct reading *r, const struct setting *s, void *to)
+{
+    if (strcmp(s->value, "off") != 0)
+        return value_log(r, s, to);
+    set_text(to, NULL);
+    return true;
+}

@@ -1,0 +1,59 @@
+/*
+ * Private to the configuration: what is known of a key, and the types of values.
+ *
+ * A parser takes a setting's value into what `to` points at: zero, or a value that it may replace, or, for keys that
+ * repeat, a list to add to. It returns true, or notes an error and returns false.
+ */
+#ifndef GATEHOUSE_CONFIG_VALUES_H
+#define GATEHOUSE_CONFIG_VALUES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config_keys.h"
+
+typedef bool value_parse(struct reading *r, const struct setting *s, void *to);
+
+struct key {
+    enum section section;
+    const char *name;
+    const char *subscript;      /* what stands in "[]" behind the name, for messages; NULL: nothing may */
+    value_parse *parse;         /* NULL: not supported yet */
+    size_t offset;              /* of the member in the section's struct */
+    const char *preset;         /* the default; NULL: none. It and the range are as a user would write them */
+    const char *preset_fastcgi; /* where the default is another for a FastCGI route */
+    const char *least, *most;   /* the range of a number */
+    const char *words[5];       /* the names of an enum's values, in its order; NULL ends them */
+    const char *later;          /* words that are not supported yet, a space between; "*": any other */
+    unsigned only;              /* the set of variants that have this key, see keys_finish(); 0: all */
+    bool repeats;
+    bool may_be_empty;
+};
+
+value_parse value_count;      /* unsigned */
+value_parse value_limit;      /* a count, as uint64_t */
+value_parse value_fronts;     /* a count, or auto: unsigned */
+value_parse value_size;       /* uint64_t, bytes */
+value_parse value_duration;   /* uint64_t, milliseconds */
+value_parse value_seconds;    /* uint64_t */
+value_parse value_switch;     /* bool */
+value_parse value_choice;     /* an enum, by key.words */
+value_parse value_as_is;      /* key.words all say what is the case anyway; nothing is stored */
+value_parse value_name;       /* char *: any text */
+value_parse value_file_names; /* struct config_words */
+value_parse value_variables;  /* struct config_words: names of variables */
+value_parse value_pair;       /* struct config_pairs: env[NAME] = text */
+value_parse value_listen;     /* struct config_addresses: to listen on */
+value_parse value_server;     /* struct config_addresses: to connect to */
+value_parse value_user;       /* struct config_user; left alone where the server is not root's */
+
+/* These are absolute paths, of type char *, and what they name is there. */
+value_parse value_directory;
+value_parse value_program;
+value_parse value_interpreter; /* struct config_pairs: interpreter[.suffix] = a path, or a name to be found in PATH */
+value_parse value_command;     /* struct config_words: argv, its first word likewise; or "$script" alone */
+
+value_parse value_log;        /* char *: absolute path, or "-" */
+value_parse value_access_log; /* the same, or NULL: off */
+
+#endif

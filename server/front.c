@@ -1,0 +1,421 @@
+/*
+ * What a front is made of, and the way of a request through it:
+ *
+ *     http --request--> site (by Host) --> route --> static:        files_serve()
+ *                                              \--> cgi, fastcgi:   gateway_serve() with the route's runner
+ *                                               \-> deny:           403
+ *
+ * It owns nothing but loans: connections, open files, queues. It runs as an ordinary user and cannot start programs.
+ */
+#include "front.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "cgi/cgi.h"
+#include "fastcgi/pool.h"
+#include "fastcgi/scripts.h"
+#include "gateway/gateway.h"
+#include "http/http.h"
+#include "log.h"
+#include "process/lockdown.h"
+#include "process/pools.h"
+#include "process/spawn.h"
+#include "site/files.h"
+#include "site/pages.h"
+#include "site/route.h"
+
+enum {
+    LOG_DELAY_MS = 50,   /* lines of the access log are written together; a line waits no longer than this */
+    MAX_REDIRECTS = 10,  /* local ones, for one request */
+};
+
+/* What a route's requests are given to; one of the three is set. */
+struct route_runner {
+    struct cgi *cgi;
+    struct scripts *scripts;
+    struct fastcgi_pool *pool; /* shared by the routes of one pool: owned by front.pools */
+};
+
+struct front {
+    const struct front_start *start;
+    const struct config *config;
+    struct event_base *base;
+    struct link *link;
+    struct http *http;
+    struct files *files;
+    struct gateway *gateway;
+    struct fastcgi_pool **pools; /* by index; NULL for pools of scripts */
+    struct route_runner *routes; /* by index */
+    struct sink access;
+    struct event *access_timer;
+    struct buffer line;
+    bool has_colour;
+    int error_fd;
+};
+
+/* ---- the access log ---- */
+
+static void on_access_timer(evutil_socket_t fd, short what, void *arg)
+{
+    static const struct timeval delay = {0, LOG_DELAY_MS * 1000};
+    struct front *front = arg;
+
+    (void)fd, (void)what;
+    if (!sink_flush(&front->access))
+        event_add(front->access_timer, &delay);
+}
+
+static void write_record(void *arg, const struct access_record *record)
+{
+    static const struct timeval delay = {0, LOG_DELAY_MS * 1000};
+    struct front *front = arg;
+
+    if (front->access.fd < 0)
+        return;
+    buffer_clear(&front->line);
+    access_format(&front->line, front->config->server.access_format, front->has_colour, record);
+    sink_add(&front->access, buffer_span(&front->line));
+    if (!event_pending(front->access_timer, EV_TIMEOUT, NULL))
+        event_add(front->access_timer, &delay);
+}
+
+static struct span field_value(const struct head *head, struct span name)
+{
+    const struct field *field = head_field(head, name);
+
+    return field != NULL ? field->value : SPAN("");
+}
+
+static void on_done(void *arg, struct exchange *exchange)
+{
+    struct front *front = arg;
+    struct access_record *record = &exchange->record;
+    struct exchange_address remote;
+
+    if (front->access.fd >= 0) {
+        exchange_remote(exchange, &remote);
+        record->client = span_of(remote.text);
+        record->referer = field_value(&exchange->head, SPAN("Referer"));
+        record->user_agent = field_value(&exchange->head, SPAN("User-Agent"));
+    }
+    if (!gateway_done(exchange))
+        write_record(front, record);
+}
+
+static void on_refused(void *arg, const char *remote_addr, unsigned status, const char *why)
+{
+    (void)arg;
+    log_warning("%u to %s: %s", status, remote_addr[0] != '\0' ? remote_addr : "a local client", why);
+}
+
+static void error_page(void *arg, struct buffer *to, unsigned status)
+{
+    (void)arg;
+    pages_error(to, status, http_reason(status));
+}
+
+/* ---- the way of a request ---- */
+
+static enum route_file look(void *arg, const struct config_route *route, const char *name)
+{
+    struct front *front = arg;
+
+    return files_look(front->files, route, route->site, name);
+}
+
+static struct runner *runner_for(struct front *front, const struct route_target *target)
+{
+    struct route_runner *runner = &front->routes[target->route->index];
+
+    if (runner->cgi != NULL)
+        return cgi_runner(runner->cgi);
+    if (runner->scripts != NULL)
+        return scripts_runner(runner->scripts, target->script);
+    return fastcgi_pool_runner(runner->pool);
+}
+
+static void serve_route(struct front *front, struct exchange *exchange, const struct route_target *target)
+{
+    const struct config_route *route = target->route;
+    struct runner *runner;
+
+    switch (route->gateway) {
+    case GATEWAY_STATIC:
+        exchange->record.route = span_of(route->text);
+        files_serve(front->files, route->site, exchange, exchange->uri.path);
+        return;
+    case GATEWAY_DENY:
+        exchange->record.route = span_of(route->text);
+        exchange_fail(exchange, 403, 0);
+        return;
+    case GATEWAY_CGI:
+    case GATEWAY_FASTCGI:
+        break;
+    }
+    runner = runner_for(front, target);
+    if (runner == NULL) {
+        log_error("[%s] %s: more scripts than can have processes of their own", exchange->id, route->text);
+        exchange_fail(exchange, 503, 1);
+        return;
+    }
+    gateway_serve(front->gateway, exchange, target, runner);
+}
+
+/* "/dir/" stands for the first of its index files that is there, which may be a route's. The longer path takes the
+ * shorter one's place in the exchange. False: none is there. */
+static bool find_index(struct front *front, const struct config_site *site, struct exchange *exchange)
+{
+    struct span directory = exchange->uri.path;
+    struct buffer path = {0};
+
+    for (size_t i = 0; i < site->index_files.n; i++) {
+        buffer_clear(&path);
+        buffer_append_span(&path, directory);
+        buffer_append(&path, site->index_files.at[i], strlen(site->index_files.at[i]) + 1);
+        if (files_look(front->files, NULL, site, buffer_at(&path) + 1) != ROUTE_FILE_REGULAR)
+            continue;
+        buffer_free(&exchange->path);
+        exchange->path = path;
+        exchange->uri.path = (struct span){buffer_at(&path), buffer_len(&path) - 1};
+        return true;
+    }
+    buffer_free(&path);
+    return false;
+}
+
+static void serve_path(struct front *front, const struct config_site *site, struct exchange *exchange)
+{
+    struct route_target target;
+    enum route_found found = route_find(site, exchange->uri.path, look, front, &target);
+
+    if (found == ROUTE_NONE && span_ends(exchange->uri.path, SPAN("/")) && find_index(front, site, exchange))
+        found = route_find(site, exchange->uri.path, look, front, &target);
+    if (found == ROUTE_NONE) {
+        files_serve(front->files, site, exchange, exchange->uri.path);
+    } else if (found == ROUTE_TAKEN) {
+        serve_route(front, exchange, &target);
+    } else {
+        log_warning("[%s] 404 %s: no script for %.*s below %s", exchange->id, target.route->text,
+                    (int)exchange->uri.path.len, exchange->uri.path.at,
+                    target.route->dir != NULL ? target.route->dir : site->root);
+        exchange->record.route = span_of(target.route->text);
+        exchange_fail(exchange, 404, 0);
+    }
+}
+
+static void allow_methods(struct exchange *exchange, unsigned status)
+{
+    exchange_begin(exchange, status, SPAN(""));
+    exchange_field(exchange, SPAN("Allow"), SPAN("GET, HEAD, POST, OPTIONS"));
+    exchange_end(exchange);
+}
+
+static void on_request(void *arg, struct exchange *exchange)
+{
+    struct front *front = arg;
+    const struct config_site *site = config_site_for(front->config, exchange->head.host);
+
+    exchange->record.site = span_of(site->names.at[0]);
+    if (exchange->head.form == TARGET_ASTERISK)
+        allow_methods(exchange, 204);
+    else if (span_is(exchange->head.method_text, SPAN("TRACE"))) /* would show what proxies on the way have added */
+        allow_methods(exchange, 405);
+    else
+        serve_path(front, site, exchange);
+}
+
+/* RFC 3875 section 6.2.2: as if the client had asked for that path; by GET, since the request's body is used up. */
+static void on_redirect(void *arg, struct exchange *exchange, struct span location)
+{
+    struct front *front = arg;
+    const struct config_site *site = config_site_for(front->config, exchange->head.host);
+    const char *why;
+
+    if (++exchange->n_redirects > MAX_REDIRECTS) {
+        log_warning("[%s] more than %d local redirects", exchange->id, MAX_REDIRECTS);
+        exchange_fail(exchange, 502, 0);
+        return;
+    }
+    exchange_handle(exchange, NULL, NULL);
+    if (exchange_retarget(exchange, location, &why) != 0) {
+        log_warning("[%s] local redirect to \"%.*s\": %s", exchange->id, (int)location.len, location.at, why);
+        exchange_fail(exchange, 502, 0);
+        return;
+    }
+    serve_path(front, site, exchange);
+}
+
+/* ---- what the keeper says ---- */
+
+static void on_drained(void *arg)
+{
+    struct front *front = arg;
+
+    event_base_loopbreak(front->base);
+}
+
+static void on_drain(void *arg, bool has_deadline)
+{
+    struct front *front = arg;
+
+    http_drain(front->http, has_deadline ? front->config->server.drain_timeout_ms * 1000 : 0, on_drained, front);
+}
+
+static void on_keeper_gone(void *arg)
+{
+    (void)arg;
+    _exit(1); /* the warden cleans up */
+}
+
+static void set_access_log(struct front *front, int fd)
+{
+    sink_free(&front->access);
+    front->access = (struct sink){.fd = fd};
+    front->has_colour = fd >= 0 && isatty(fd);
+}
+
+static void on_logs(void *arg, int error_fd, int access_fd)
+{
+    struct front *front = arg;
+
+    sink_flush(&front->access);
+    log_set(error_fd);
+    close(front->error_fd);
+    front->error_fd = error_fd;
+    if (front->access.fd >= 0)
+        close(front->access.fd);
+    set_access_log(front, access_fd);
+}
+
+/* ---- composition ---- */
+
+static void make_routes(struct front *front)
+{
+    const struct config *config = front->config;
+    struct fastcgi_options options = {front->base, front->link, front->start->scoreboard};
+
+    front->pools = memory_zeroed(config->n_pools + 1, sizeof(struct fastcgi_pool *));
+    for (size_t i = 0; i < config->n_pools; i++)
+        if (config->pools[i]->kind != POOL_SCRIPTS)
+            front->pools[i] = fastcgi_pool_create(&options, config->pools[i], (int)i);
+    front->routes = memory_zeroed(config->n_routes + 1, sizeof *front->routes);
+    for (size_t i = 0; i < config->n_routes; i++) {
+        const struct config_route *route = config->routes[i];
+        unsigned number = pools_number_of_route(config, route);
+        struct cgi_options cgi = {.base = front->base, .link = front->link, .route = route, .number = number};
+
+        if (route->gateway == GATEWAY_CGI)
+            front->routes[i].cgi = cgi_create(&cgi);
+        else if (route->gateway == GATEWAY_FASTCGI && route->pool->kind == POOL_SCRIPTS)
+            front->routes[i].scripts = scripts_create(&options, route, number);
+        else if (route->gateway == GATEWAY_FASTCGI)
+            front->routes[i].pool = front->pools[route->pool->index];
+    }
+}
+
+static struct http *make_http(struct front *front)
+{
+    const struct config_server *server = &front->config->server;
+    struct http_options options = {
+        .base = front->base,
+        .head = {.max_head = server->max_head, .max_target = server->max_head, .max_fields = server->max_fields},
+        .max_body = server->max_body,
+        .max_connections = server->max_connections / server->fronts,
+        .header_timeout_us = server->header_timeout_ms * 1000,
+        .body_timeout_us = server->body_timeout_ms * 1000,
+        .keepalive_timeout_us = server->keepalive_timeout_ms * 1000,
+        .server_timing = server->server_timing,
+        .request = on_request,
+        .done = on_done,
+        .error_page = error_page,
+        .refused = on_refused,
+        .arg = front,
+        .counters = &front->start->scoreboard->fronts[front->start->number],
+    };
+
+    if (options.max_connections == 0)
+        options.max_connections = 1;
+    return http_create(&options);
+}
+
+static int prepare(struct front *front)
+{
+    const struct front_start *start = front->start;
+    struct link_options link = {
+        .fd = start->channel_fd,
+        .is_alone = front->config->server.fronts == 1,
+        .drain = on_drain,
+        .logs = on_logs,
+        .gone = on_keeper_gone,
+        .arg = front,
+    };
+    struct gateway_options gateway = {.redirect = on_redirect, .log = write_record, .arg = front};
+
+    int error = spawn_become(&front->config->server.user);
+    if (error == 0)
+        error = lockdown();
+    if (error != 0) {
+        log_error("a front cannot become user %s: %s", front->config->server.user.name, strerror(-error));
+        return -1;
+    }
+    front->base = event_base_new();
+    event_base_priority_init(front->base, 2);
+    link.base = gateway.base = front->base;
+    front->files = files_create(front->base, front->config);
+    if (front->files == NULL)
+        return -1;
+    front->link = link_create(&link);
+    front->gateway = gateway_create(&gateway);
+    front->access_timer = evtimer_new(front->base, on_access_timer, front);
+    set_access_log(front, start->access_fd);
+    front->error_fd = start->error_fd;
+    make_routes(front);
+    front->http = make_http(front);
+    for (size_t i = 0; i < front->config->server.listen.n; i++)
+        http_listen(front->http, start->listen_fds[i]);
+    return 0;
+}
+
+static void free_front(struct front *front)
+{
+    for (size_t i = 0; i < front->config->n_routes; i++) {
+        if (front->routes[i].cgi != NULL)
+            cgi_destroy(front->routes[i].cgi);
+        if (front->routes[i].scripts != NULL)
+            scripts_destroy(front->routes[i].scripts);
+    }
+    for (size_t i = 0; i < front->config->n_pools; i++)
+        if (front->pools[i] != NULL)
+            fastcgi_pool_destroy(front->pools[i]);
+    http_destroy(front->http);
+    gateway_destroy(front->gateway);
+    link_destroy(front->link);
+    files_destroy(front->files);
+    sink_flush(&front->access);
+    sink_free(&front->access);
+    event_free(front->access_timer);
+    event_base_free(front->base);
+    buffer_free(&front->line);
+    free(front->pools);
+    free(front->routes);
+}
+
+int front_run(const struct front_start *start)
+{
+    struct front front = {.start = start, .config = start->config};
+
+    prctl(PR_SET_NAME, "gatehouse-front");
+    if (prepare(&front) != 0)
+        return EXIT_CANNOT_START;
+    event_base_dispatch(front.base);
+    free_front(&front);
+    return 0;
+}

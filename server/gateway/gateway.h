@@ -1,0 +1,38 @@
+/*
+ * The gateway: answers an exchange with what a program run writes. It knows HTTP, status codes and timeouts, once, for
+ * CGI and FastCGI alike; how the program runs is behind run.h.
+ */
+#ifndef GATEHOUSE_GATEWAY_GATEWAY_H
+#define GATEHOUSE_GATEWAY_GATEWAY_H
+
+#include <event2/event.h>
+
+#include "gateway/run.h"
+#include "http/exchange.h"
+#include "site/route.h"
+
+struct gateway_options {
+    struct event_base *base;
+
+    /* A local redirect (RFC 3875 section 6.2.2): answer the exchange with what is at this local path and query. The
+     * text lives as long as the call. */
+    void (*redirect)(void *arg, struct exchange *exchange, struct span location);
+
+    /* All is known of a request that a program was asked for: its line for the access log. */
+    void (*log)(void *arg, const struct access_record *record);
+    void *arg;
+};
+
+struct gateway;
+
+struct gateway *gateway_create(const struct gateway_options *options);
+void gateway_destroy(struct gateway *gateway);
+
+/* Answers with a run of the target's route. The target's spans live as long as the exchange. */
+void gateway_serve(struct gateway *gateway, struct exchange *exchange, const struct route_target *target,
+                   struct runner *runner);
+
+/* An exchange is over. Returns true when the gateway logs it, now or when the program's end is known. */
+bool gateway_done(struct exchange *exchange);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * The request meta-variables (RFC 3875 section 4.1), enumerated once, for both gateways: cgi/ encodes them as an
+ * environment block, fastcgi/ as name-value pairs. Pure.
+ */
+#ifndef GATEHOUSE_GATEWAY_METAVARS_H
+#define GATEHOUSE_GATEWAY_METAVARS_H
+
+#include <stdbool.h>
+
+#include "base/span.h"
+#include "config.h"
+#include "http/head.h"
+
+/* What the variables are made of. Every span must outlive the enumeration. Empty ones marked "or empty" are left
+ * out. */
+struct metavars {
+    const struct head *head;
+    struct span query;           /* raw */
+    struct span script_name;     /* decoded path of the script, "" or beginning with "/" */
+    struct span path_info;       /* decoded; or empty */
+    struct span script_filename; /* absolute path of the file */
+    struct span document_root;
+    struct span server_name; /* of the request's Host if it sent one, else the address of the socket */
+    struct span server_addr, server_port, remote_addr, remote_port; /* text; remote_port or empty */
+    struct span request_id;
+    bool is_https;
+    bool length_known; /* CONTENT_LENGTH is set to .length; else it is left out */
+    uint64_t length;
+    const struct config_pairs *env; /* the route's own; or NULL. They win over all others */
+};
+
+typedef void metavars_emit(void *arg, struct span name, struct span value);
+
+/*
+ * Calls emit once for each variable; no name comes twice. The spans live until emit returns.
+ *
+ * GATEWAY_INTERFACE SERVER_SOFTWARE SERVER_NAME SERVER_ADDR SERVER_PORT SERVER_PROTOCOL REQUEST_METHOD REQUEST_URI
+ * REQUEST_SCHEME HTTPS (TLS only) QUERY_STRING SCRIPT_NAME SCRIPT_FILENAME DOCUMENT_ROOT PATH_INFO and PATH_TRANSLATED
+ * (with a path_info only) REMOTE_ADDR REMOTE_PORT CONTENT_LENGTH CONTENT_TYPE REDIRECT_STATUS=200 REQUEST_ID, and
+ * HTTP_* of the request's fields: "-" becomes "_", letters upper case; fields of one name are joined with ", "
+ * (Cookie with "; "). HTTP_HOST is the Host as sent; an absolute target's authority stands in its place.
+ * Never HTTP_PROXY, HTTP_CONTENT_LENGTH, HTTP_CONTENT_TYPE, HTTP_TRANSFER_ENCODING, HTTP_CONNECTION, HTTP_KEEP_ALIVE,
+ * HTTP_TE, HTTP_TRAILER, HTTP_UPGRADE, HTTP_EXPECT, HTTP_PROXY_AUTHORIZATION, HTTP_AUTHORIZATION, but by the route.
+ * Fields whose names hold anything but letters, digits and "-" make no variable.
+ */
+void metavars_each(const struct metavars *vars, metavars_emit *emit, void *arg);
+
+/*
+ * Do the request's fields hold a name that, mapped, collides with another's ("X_Foo" beside "X-Foo",
+ * "Content_Length")? Such a request is refused with 400: one of the two is meant to pass for the other.
+ * Returns the offending field, or NULL.
+ */
+const struct field *metavars_collision(const struct head *head);
+
+/* May a front hand this environment name to the keeper for a program? The names above and HTTP_* of capital letters,
+ * digits and "_", but for those that are never set; nothing else, so that a front which is taken over cannot set
+ * LD_PRELOAD. */
+bool metavars_is_name(struct span name);
+
+#endif

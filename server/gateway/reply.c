@@ -1,0 +1,395 @@
+/*
+ * Two passes. The first sees each line once, as soon as it is whole: it checks the line's grammar and finds the end of
+ * the head. It keeps offsets only, because the bytes may move between two calls. The second runs once, over a head that
+ * is complete and whose every line is known to be well-formed, and takes the fields from it.
+ *
+ *     HTTP/1.1 404 Not Found CR LF        or    Status: 404 Not Found LF
+ *     Content-Type: text/plain CR LF            Content-Type: text/plain LF
+ *     CR LF                                     LF
+ *
+ * What decides the status or the framing of the answer must be said once, or twice alike.
+ */
+#include "gateway/reply.h"
+
+enum {
+    MAX_OPTIONS = 32, /* of Connection: each is compared with each field's name */
+};
+
+enum meaning {
+    FORWARDED, /* means nothing to us */
+    CONTENT_TYPE,
+    LOCATION,
+    STATUS,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    CONNECTION,
+    DROPPED, /* of the hop to us, or for us to say */
+};
+
+#define NAME(text) .name.at = (text), .name.len = sizeof(text) - 1
+
+static const struct known {
+    struct span name;
+    enum meaning meaning;
+} known[] = {
+    {NAME("Content-Type"), .meaning = CONTENT_TYPE},
+    {NAME("Location"), .meaning = LOCATION},
+    {NAME("Status"), .meaning = STATUS},
+    {NAME("Content-Length"), .meaning = CONTENT_LENGTH},
+    {NAME("Transfer-Encoding"), .meaning = TRANSFER_ENCODING},
+    {NAME("Connection"), .meaning = CONNECTION},
+    {NAME("Date"), .meaning = DROPPED},
+    {NAME("Server"), .meaning = DROPPED},
+    {NAME("Trailer"), .meaning = DROPPED},
+    {NAME("Keep-Alive"), .meaning = DROPPED},
+    {NAME("Proxy-Connection"), .meaning = DROPPED},
+    {NAME("TE"), .meaning = DROPPED},
+    {NAME("Upgrade"), .meaning = DROPPED},
+};
+
+/* What the second pass gathers beside the reply itself. */
+struct reading {
+    struct reply *reply;
+    bool has_type, has_status_field;
+    unsigned n_options;
+    struct span options[MAX_OPTIONS]; /* the names in Connection */
+};
+
+void reply_init(struct reply *reply)
+{
+    /* Not the fields: n_fields tells how many of them are set. */
+    reply->status = 0;
+    reply->has_status = reply->is_local = reply->has_length = reply->is_chunked = false;
+    reply->reason = reply->location = (struct span){NULL, 0};
+    reply->length = 0;
+    reply->n_fields = reply->n_lines = 0;
+    reply->len = reply->line = reply->scanned = 0;
+    reply->why = NULL;
+}
+
+/* RFC 9110 section 5.6.2: letters, digits and !#$%&'*+-.^_`|~ */
+static bool is_token_byte(char c)
+{
+    static const uint64_t low = 0x03ff6cfa00000000, high = 0x57ffffffc7fffffe;
+    unsigned char byte = (unsigned char)c;
+
+    return byte < 128 && ((byte < 64 ? low : high) >> (byte & 63) & 1) != 0;
+}
+
+/* RFC 9110 section 5.5: no controls but HTAB; bytes above 127 are nobody's business. */
+static bool is_text(struct span s)
+{
+    bool bad = false;
+
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char byte = (unsigned char)s.at[i];
+
+        bad |= (byte < 0x20 && byte != '\t') || byte == 0x7f;
+    }
+    return !bad;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static struct span trimmed(struct span s)
+{
+    while (s.len > 0 && is_blank(s.at[0]))
+        s = span_from(s, 1);
+    while (s.len > 0 && is_blank(s.at[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+/* The line from `at` up to the LF, without its end. */
+static struct span line_of(const char *at, const char *lf)
+{
+    struct span line = {at, (size_t)(lf - at)};
+
+    if (line.len > 0 && line.at[line.len - 1] == '\r')
+        line.len--;
+    return line;
+}
+
+/* Only a head's first line can be one: "/" is no byte of a field's name. */
+static bool is_status_line(struct span line)
+{
+    return span_starts(line, SPAN("HTTP/"));
+}
+
+/* What is wrong with a field line that is not empty, or NULL. */
+static const char *field_line_defect(struct span line)
+{
+    size_t n = 0;
+
+    if (is_blank(line.at[0]))
+        return "a folded line"; /* RFC 9112 section 5.2 */
+    while (n < line.len && is_token_byte(line.at[n]))
+        n++;
+    if (memchr(line.at + n, ':', line.len - n) == NULL)
+        return "a line without a colon";
+    if (line.at[n] != ':')
+        return is_blank(line.at[n]) ? "white space in a field name" : "a field name that is no token";
+    if (n == 0)
+        return "an empty field name";
+    return is_text(span_from(line, n)) ? NULL : "a control character in a field value";
+}
+
+static enum reply_result refuse(struct reply *r, const char *why)
+{
+    r->why = why;
+    return REPLY_BAD;
+}
+
+/* The first pass: up to the end of the head, or as far as there are lines. */
+static enum reply_result check_lines(struct reply *r, const char *bytes, size_t len)
+{
+    size_t end = len < REPLY_MAX_HEAD ? len : REPLY_MAX_HEAD;
+    const char *lf;
+
+    while ((lf = memchr(bytes + r->scanned, '\n', end - r->scanned)) != NULL) {
+        struct span line = line_of(bytes + r->line, lf);
+        bool is_first = r->line == 0;
+
+        r->line = r->scanned = (size_t)(lf + 1 - bytes);
+        if (line.len == 0) {
+            r->len = r->line;
+            return is_first ? refuse(r, "an empty head") : REPLY_DONE;
+        }
+        if (is_first && is_status_line(line)) {
+            r->why = is_text(line) ? NULL : "a control character in the status line";
+        } else {
+            r->why = field_line_defect(line);
+            if (r->why == NULL && ++r->n_lines > REPLY_MAX_FIELDS)
+                r->why = "too many fields";
+        }
+        if (r->why != NULL)
+            return REPLY_BAD;
+    }
+    r->scanned = end;
+    return end < REPLY_MAX_HEAD ? REPLY_MORE : refuse(r, "a head that is too long");
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* "404", "404 Not Found": RFC 3875 section 6.3.3, but the reason and the space before it may be missing. */
+static const char *take_status(struct reply *r, struct span text)
+{
+    unsigned status;
+
+    if (text.len < 3 || !is_digit(text.at[0]) || !is_digit(text.at[1]) || !is_digit(text.at[2]) ||
+        (text.len > 3 && text.at[3] != ' '))
+        return "a status that is no number of three digits";
+    status = (unsigned)(text.at[0] - '0') * 100 + (unsigned)(text.at[1] - '0') * 10 + (unsigned)(text.at[2] - '0');
+    if (status < 100 || status > 599)
+        return "a status that is not between 100 and 599";
+    if (status == 101)
+        return "status 101, but no Upgrade was offered";
+    if (r->has_status)
+        return r->status == status ? NULL : "two different statuses";
+    r->has_status = true;
+    r->status = status;
+    r->reason = trimmed(span_from(text, 3));
+    return NULL;
+}
+
+/* "HTTP/1.1 404 Not Found" */
+static const char *take_status_line(struct reply *r, struct span line)
+{
+    static const size_t version_len = sizeof "HTTP/1.1 " - 1;
+
+    if (line.len < version_len || !span_starts(line, SPAN("HTTP/1.")) || !is_digit(line.at[version_len - 2]) ||
+        line.at[version_len - 1] != ' ')
+        return "a status line of another version";
+    return take_status(r, span_from(line, version_len));
+}
+
+static const char *take_length(struct reply *r, struct span value)
+{
+    uint64_t length = 0;
+
+    if (value.len == 0)
+        return "an empty Content-Length";
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned digit = (unsigned)(value.at[i] - '0');
+
+        if (!is_digit(value.at[i]))
+            return "a Content-Length that is no number";
+        if (length > ((uint64_t)INT64_MAX - digit) / 10)
+            return "a Content-Length that is too large";
+        length = length * 10 + digit;
+    }
+    if (r->has_length && r->length != length)
+        return "two different Content-Lengths";
+    r->has_length = true;
+    r->length = length;
+    return NULL;
+}
+
+static const char *take_coding(struct reply *r, struct span value)
+{
+    if (r->is_chunked || !span_is_nocase(value, SPAN("chunked")))
+        return "a Transfer-Encoding other than \"chunked\"";
+    r->is_chunked = true;
+    return NULL;
+}
+
+static const char *take_options(struct reading *reading, struct span list)
+{
+    while (list.len > 0) {
+        const char *comma = memchr(list.at, ',', list.len);
+        size_t len = comma == NULL ? list.len : (size_t)(comma - list.at);
+        struct span option = trimmed((struct span){list.at, len});
+
+        list = span_from(list, comma == NULL ? len : len + 1);
+        if (option.len == 0)
+            continue;
+        if (reading->n_options == MAX_OPTIONS)
+            return "too many options of Connection";
+        reading->options[reading->n_options++] = option;
+    }
+    return NULL;
+}
+
+static void forward(struct reply *r, struct field field)
+{
+    r->fields[r->n_fields++] = field;
+}
+
+static enum meaning meaning_of(struct span name)
+{
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (span_is_nocase(name, known[i].name))
+            return known[i].meaning;
+    }
+    return FORWARDED;
+}
+
+static const char *take_field(struct reading *reading, struct field field)
+{
+    struct reply *r = reading->reply;
+
+    switch (meaning_of(field.name)) {
+    case CONTENT_TYPE:
+        reading->has_type = true;
+        break;
+    case LOCATION:
+        if (r->location.len > 0)
+            return span_is(r->location, field.value) ? NULL : "two different Locations";
+        r->location = field.value;
+        break;
+    case STATUS:
+        if (reading->has_status_field)
+            return "two Status fields"; /* RFC 3875 section 6.3 */
+        reading->has_status_field = true;
+        return take_status(r, field.value);
+    case CONTENT_LENGTH:
+        return take_length(r, field.value);
+    case TRANSFER_ENCODING:
+        return take_coding(r, field.value);
+    case CONNECTION:
+        return take_options(reading, field.value);
+    case DROPPED:
+        return NULL;
+    case FORWARDED:
+        break;
+    }
+    forward(r, field);
+    return NULL;
+}
+
+static const char *take_line(struct reading *reading, struct span line)
+{
+    const char *colon;
+    struct field field;
+
+    if (is_status_line(line))
+        return take_status_line(reading->reply, line);
+    colon = memchr(line.at, ':', line.len);
+    field.name = (struct span){line.at, (size_t)(colon - line.at)};
+    field.value = trimmed(span_from(line, field.name.len + 1));
+    return take_field(reading, field);
+}
+
+static bool is_option(const struct reading *reading, struct span name)
+{
+    for (unsigned i = 0; i < reading->n_options; i++) {
+        if (span_is_nocase(name, reading->options[i]))
+            return true;
+    }
+    return false;
+}
+
+/* RFC 9110 section 7.6.1: what Connection names belongs to this hop. */
+static void drop_options(struct reading *reading)
+{
+    struct reply *r = reading->reply;
+    unsigned n = r->n_fields;
+
+    r->n_fields = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (!is_option(reading, r->fields[i].name))
+            forward(r, r->fields[i]);
+    }
+}
+
+/* What the fields mean together. */
+static const char *conclude(struct reading *reading)
+{
+    struct reply *r = reading->reply;
+
+    if (!reading->has_type && !r->has_status && r->location.len == 0)
+        return "neither Content-Type nor Location nor Status";
+    if (r->is_chunked && r->has_length)
+        return "Content-Length beside Transfer-Encoding"; /* RFC 9112 section 6.3 */
+    /* A fragment is for a client to follow: RFC 3875 section 6.3.2 has none in a local path. */
+    r->is_local = r->n_lines == 1 && !r->has_status && span_starts(r->location, SPAN("/")) &&
+                  memchr(r->location.at, '#', r->location.len) == NULL;
+    if (!r->has_status)
+        r->status = r->location.len > 0 && !r->is_local ? 302 : 200; /* RFC 3875 section 6.2.3 */
+    if (reading->n_options > 0)
+        drop_options(reading);
+    return NULL;
+}
+
+/* The second pass. */
+static const char *take_head(struct reply *r, const char *bytes)
+{
+    struct reading reading;
+    const char *at = bytes, *why;
+
+    reading.reply = r;
+    reading.has_type = reading.has_status_field = false;
+    reading.n_options = 0;
+    for (;;) {
+        const char *lf = memchr(at, '\n', r->len - (size_t)(at - bytes));
+        struct span line = line_of(at, lf);
+
+        if (line.len == 0)
+            return conclude(&reading);
+        why = take_line(&reading, line);
+        if (why != NULL)
+            return why;
+        at = lf + 1;
+    }
+}
+
+enum reply_result reply_read(struct reply *reply, const char *bytes, size_t len)
+{
+    enum reply_result result;
+
+    if (reply->why != NULL)
+        return REPLY_BAD;
+    if (len == 0)
+        return REPLY_MORE;
+    result = check_lines(reply, bytes, len);
+    if (result != REPLY_DONE)
+        return result;
+    reply->why = take_head(reply, bytes);
+    return reply->why == NULL ? REPLY_DONE : REPLY_BAD;
+}

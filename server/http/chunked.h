@@ -1,0 +1,41 @@
+/*
+ * The decoder of a chunked body (RFC 9112 section 7.1): strict, incremental, pure. It allocates nothing and hands
+ * out spans of its input. Chunk extensions are checked and dropped; trailers are checked and dropped.
+ *
+ *     5;x="y" CRLF hello CRLF 0 CRLF X-T: 1 CRLF CRLF
+ */
+#ifndef GATEHOUSE_HTTP_CHUNKED_H
+#define GATEHOUSE_HTTP_CHUNKED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/span.h"
+
+enum chunked_result {
+    CHUNKED_MORE, /* all input is used; more is needed */
+    CHUNKED_DATA, /* *data_out is a piece of the body; call again with the rest of the input */
+    CHUNKED_END,  /* the body is complete; what is left of the input belongs to the next message */
+    CHUNKED_BAD,  /* not the grammar, or more framing than is tolerated: final */
+};
+
+struct chunked {
+    unsigned state;      /* private */
+    uint64_t left;       /* private: bytes of the current chunk still to come */
+    uint64_t overhead;   /* private: framing bytes since the body's start, less what its data earned */
+    unsigned digits;     /* private */
+    size_t trailer_len;  /* private */
+    const char *why;     /* after CHUNKED_BAD: a static text for the log */
+};
+
+void chunked_init(struct chunked *c);
+
+/*
+ * Takes bytes from the front of *input and moves it past them; call again until CHUNKED_MORE or a final result.
+ * *data_out is set with CHUNKED_DATA only, is never empty, and points into the input.
+ * Caps: 16 hexadecimal digits a size; 16 KiB of trailers; extensions of 4 KiB a chunk; and the sum of all framing
+ * bytes may not pass 16 KiB plus the bytes of data (else tiny chunks with long extensions would cost us for nothing).
+ */
+enum chunked_result chunked_read(struct chunked *c, struct span *input, struct span *data_out);
+
+#endif

@@ -1,0 +1,857 @@
+/*
+ * A connection: bytes in, exchanges one after another, bytes out.
+ *
+ *              first byte           head complete          response sent, client keeps
+ *     IDLE ---------------> HEAD -----------------> EXCHANGE ----------------------> IDLE
+ *      | timeout, EOF         | refused, timeout        | response sent, not kept; cut
+ *      v                      v                         v
+ *    CLOSED <------------- LINGER <---------------------+        (LINGER -> CLOSED: EOF or its time is over)
+ *
+ * Any state -> CLOSED when the client is gone.
+ *
+ * In IDLE, a connection holds no buffer. While an exchange is under way at most one head's worth of what comes behind it
+ * is read (pipelining); then the socket is only watched for the client's leaving. The head's bytes belong to the
+ * exchange, so that they stay where they are.
+ *
+ * Whatever happens, happens between connection_enter() and connection_leave(); only the outermost leave takes the next
+ * steps (advance), so that no step is taken inside another.
+ */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "http/inside.h"
+
+enum {
+    FIRST_READ = 4096,
+    FILE_PER_TURN = 1024 * 1024,
+    LINGER_US = 5000000,
+};
+
+static void on_reader(evutil_socket_t fd, short what, void *arg);
+static void on_watcher(evutil_socket_t fd, short what, void *arg);
+static void on_writer(evutil_socket_t fd, short what, void *arg);
+static void on_timer(evutil_socket_t fd, short what, void *arg);
+
+/* ---- state and time ---- */
+
+static void change_state(struct connection *c, enum connection_state next)
+{
+    static const bool allowed[N_CONN_STATES][N_CONN_STATES] = {
+        [CONN_IDLE] = {[CONN_HEAD] = true, [CONN_CLOSED] = true},
+        [CONN_HEAD] = {[CONN_EXCHANGE] = true, [CONN_CLOSED] = true},
+        [CONN_EXCHANGE] = {[CONN_IDLE] = true, [CONN_LINGER] = true, [CONN_CLOSED] = true},
+        [CONN_LINGER] = {[CONN_CLOSED] = true},
+    };
+
+    if (!allowed[c->state][next])
+        abort();
+    c->state = next;
+}
+
+/* The timer is only set anew when it would come too late; when it comes too early, it is set for the rest. So a
+ * connection that serves one request after another never touches it. */
+static void set_deadline(struct connection *c, uint64_t when_us)
+{
+    c->deadline_us = when_us;
+    if (when_us == 0 || (c->timer_at_us != 0 && c->timer_at_us <= when_us))
+        return;
+    uint64_t now = clock_us(), left = when_us > now ? when_us - now : 0;
+    struct timeval delay = {(time_t)(left / 1000000), (suseconds_t)(left % 1000000)};
+
+    c->timer_at_us = when_us;
+    event_add(&c->timer, &delay);
+}
+
+static void set_timeout(struct connection *c, uint64_t timeout_us)
+{
+    set_deadline(c, clock_us() + timeout_us);
+}
+
+/* Has on_timer() called in the loop's next turn. */
+static void call_soon(struct connection *c)
+{
+    event_active(&c->timer, EV_TIMEOUT, 0);
+}
+
+/* ---- which events are on ---- */
+
+static void read_again(struct connection *c)
+{
+    if (!c->is.is_watching || c->is.half_closed)
+        return;
+    c->is.is_watching = false;
+    event_del(&c->reader);
+    event_assign(&c->reader, c->http->options.base, c->fd, EV_READ | EV_PERSIST, on_reader, c);
+    event_add(&c->reader, NULL);
+}
+
+/* Edge-triggered: what is there already and will not be read does not call again and again; an error does call. */
+static void watch_only(struct connection *c)
+{
+    if (c->is.is_watching)
+        return;
+    c->is.is_watching = true;
+    event_del(&c->reader);
+    event_assign(&c->reader, c->http->options.base, c->fd, EV_READ | EV_ET | EV_PERSIST, on_watcher, c);
+    if (!c->is.is_writing)
+        event_add(&c->reader, NULL);
+}
+
+/* libevent refuses to have an edge-triggered and another event on one descriptor: while writing, both are plain, and
+ * the reader is off when nothing is to be read. */
+static void want_writing(struct connection *c, bool on)
+{
+    if (c->is.is_writing == on)
+        return;
+    c->is.is_writing = on;
+    if (on && c->is.is_watching)
+        event_del(&c->reader);
+    if (on)
+        event_add(&c->writer, NULL);
+    else
+        event_del(&c->writer);
+    if (!on && c->is.is_watching)
+        event_add(&c->reader, NULL);
+}
+
+/* ---- closing ---- */
+
+static void release_file(struct connection *c)
+{
+    void (*release)(void *arg) = c->file.release;
+
+    c->file.release = NULL;
+    if (release != NULL)
+        release(c->file.arg);
+}
+
+static void drop_exchange(struct connection *c)
+{
+    if (c->exchange == NULL)
+        return;
+    release_file(c);
+    http_give_exchange(c->http, c->exchange);
+    c->exchange = NULL;
+}
+
+static void close_connection(struct connection *c)
+{
+    if (c->state == CONN_CLOSED)
+        return;
+    drop_exchange(c);
+    change_state(c, CONN_CLOSED);
+    event_del(&c->reader);
+    event_del(&c->writer);
+    event_del(&c->timer);
+    close(c->fd);
+    buffer_free(&c->in);
+    buffer_free(&c->out);
+    TAILQ_REMOVE(&c->http->connections, c, next);
+}
+
+/* The client reads what was sent before it learns that we closed: a plain close with unread input would reset the
+ * connection and take the response with it (RFC 9112 section 9.6). */
+static void linger(struct connection *c)
+{
+    change_state(c, CONN_LINGER);
+    shutdown(c->fd, SHUT_WR);
+    if (c->is.half_closed) {
+        close_connection(c);
+        return;
+    }
+    buffer_clear(&c->in);
+    want_writing(c, false);
+    read_again(c);
+    set_timeout(c, LINGER_US);
+}
+
+/* Calls the log, once for each exchange. */
+static void report(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+
+    exchange->record.status = exchange->status;
+    exchange->record.bytes_in = exchange->body_bytes;
+    exchange->record.bytes_out = exchange->bytes_out;
+    exchange_phase(exchange, PHASE_TOTAL, exchange->started_us);
+    counter_add(&c->http->options.counters->requests, 1);
+    c->http->options.done(c->http->options.arg, exchange);
+}
+
+/* The client is gone: the handler learns it, and there is nobody to answer to. */
+static void abort_exchange(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+
+    if (c->state == CONN_EXCHANGE) {
+        const struct handler *handler = exchange->is.ended ? NULL : exchange->handler;
+
+        exchange->is.ended = true;
+        if (handler != NULL)
+            handler->abort(exchange);
+        report(c);
+    }
+    close_connection(c);
+}
+
+/* The request is refused after its handler has begun: the handler is sent away, then the client is told. */
+static void refuse_exchange(struct connection *c, unsigned status)
+{
+    struct exchange *exchange = c->exchange;
+
+    if (exchange->is.ended)
+        return;
+    if (exchange->handler != NULL)
+        exchange->handler->abort(exchange);
+    exchange->handler = NULL;
+    c->is.keep = false;
+    exchange_fail(exchange, status, 0);
+}
+
+/* ---- sending ---- */
+
+static void keep_rest(struct connection *c, const struct iovec *parts, int n, size_t sent)
+{
+    for (int i = 0; i < n; i++) {
+        size_t skip = sent < parts[i].iov_len ? sent : parts[i].iov_len;
+
+        buffer_append(&c->out, (const char *)parts[i].iov_base + skip, parts[i].iov_len - skip);
+        sent -= skip;
+    }
+}
+
+void connection_send(struct connection *c, struct iovec *parts, int n, bool more)
+{
+    ssize_t sent = 0;
+
+    if (c->is.is_broken)
+        return;
+    if (!connection_is_full(c)) {
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)n};
+
+        sent = sendmsg(c->fd, &message, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            c->is.is_broken = true;
+            return;
+        }
+        sent = sent > 0 ? sent : 0;
+        if (c->exchange != NULL)
+            c->exchange->bytes_out += (uint64_t)sent;
+    }
+    keep_rest(c, parts, n, (size_t)sent);
+    if (connection_is_full(c)) {
+        want_writing(c, true);
+        set_timeout(c, c->http->options.body_timeout_us);
+    }
+}
+
+/* Sends what waits. False when something is left. */
+static bool flush_out(struct connection *c)
+{
+    while (connection_is_full(c)) {
+        ssize_t sent = send(c->fd, buffer_at(&c->out), buffer_len(&c->out), MSG_NOSIGNAL);
+
+        if (sent < 0) {
+            c->is.is_broken = errno != EAGAIN && errno != EINTR;
+            return false;
+        }
+        buffer_consume(&c->out, (size_t)sent);
+        if (c->exchange != NULL)
+            c->exchange->bytes_out += (uint64_t)sent;
+    }
+    return true;
+}
+
+/* The next part of the file. False when the socket is full, the turn's share is sent, or the client is gone. */
+static bool flush_file(struct connection *c)
+{
+    size_t share = FILE_PER_TURN;
+
+    while (c->file.left > 0) {
+        off_t offset = (off_t)c->file.offset;
+        size_t ask = c->file.left < share ? (size_t)c->file.left : share;
+        ssize_t sent = ask > 0 ? sendfile(c->fd, c->file.fd, &offset, ask) : -1;
+
+        if (sent < 0) {
+            c->is.is_broken = ask > 0 && errno != EAGAIN && errno != EINTR;
+            return false;
+        }
+        if (sent == 0) { /* the file has become shorter: what was announced cannot be kept */
+            c->exchange->is.is_cut = true;
+            c->file.left = 0;
+            break;
+        }
+        c->file.offset += (uint64_t)sent;
+        c->file.left -= (uint64_t)sent;
+        share -= (size_t)sent;
+        c->exchange->bytes_out += (uint64_t)sent;
+    }
+    return true;
+}
+
+static bool flush(struct connection *c)
+{
+    if (!flush_out(c))
+        return false;
+    if (c->file.release == NULL)
+        return true;
+    if (!flush_file(c))
+        return false;
+    release_file(c);
+    return true;
+}
+
+void connection_send_file(struct connection *c, int fd, uint64_t offset, uint64_t length, void (*release)(void *arg),
+                          void *arg)
+{
+    c->file.fd = fd;
+    c->file.offset = offset;
+    c->file.left = length;
+    c->file.release = release;
+    c->file.arg = arg;
+    if (!flush(c) && !c->is.is_broken)
+        want_writing(c, true);
+}
+
+/* ---- the request's body ---- */
+
+/* Hands a piece on, or drops it when nobody wants it. */
+static void hand_on(struct connection *c, struct span piece, bool last)
+{
+    struct exchange *exchange = c->exchange;
+
+    exchange->body_bytes += piece.len;
+    if (last)
+        exchange->is.body_done = true;
+    if (exchange->is.ended || exchange->handler == NULL)
+        return;
+    if (exchange->handler->body(exchange, piece, last))
+        exchange->is.wants_body = false;
+}
+
+static void take_length(struct connection *c, struct span *input)
+{
+    size_t n = input->len < c->body_left ? input->len : (size_t)c->body_left;
+    struct span piece = {input->at, n};
+
+    *input = span_from(*input, n);
+    c->body_left -= n;
+    hand_on(c, piece, c->body_left == 0);
+}
+
+static void take_chunks(struct connection *c, struct span *input)
+{
+    struct exchange *exchange = c->exchange;
+    struct span piece;
+
+    while (!exchange->is.body_done) {
+        enum chunked_result result = chunked_read(&c->chunked, input, &piece);
+
+        if (result == CHUNKED_MORE)
+            return;
+        if (result == CHUNKED_END) {
+            hand_on(c, (struct span){"", 0}, true);
+        } else if (result == CHUNKED_BAD || exchange->body_bytes + piece.len > c->http->options.max_body) {
+            c->is.keep = false;
+            exchange->is.body_done = true; /* what follows cannot be told from it */
+            refuse_exchange(c, result == CHUNKED_BAD ? 400 : 413);
+            *input = (struct span){input->at, 0};
+        } else {
+            hand_on(c, piece, false);
+        }
+    }
+}
+
+/* Takes what belongs to the body from the front of the input. */
+static void take_body(struct connection *c, struct span *input)
+{
+    if (c->exchange->head.is_chunked)
+        take_chunks(c, input);
+    else
+        take_length(c, input);
+}
+
+static void take_buffered_body(struct connection *c)
+{
+    struct span input = buffer_span(&c->in);
+
+    take_body(c, &input);
+    buffer_consume(&c->in, buffer_len(&c->in) - input.len);
+}
+
+bool connection_skip_body(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+    const struct handler *handler = exchange->handler;
+
+    if (exchange->is.body_done)
+        return true;
+    exchange->handler = NULL;
+    if (buffer_len(&c->in) > 0)
+        take_buffered_body(c);
+    exchange->handler = handler;
+    return exchange->is.body_done;
+}
+
+/* ---- taking steps ---- */
+
+/* Ends the connection in the way that tells the client most. A body that only the close delimits would look whole:
+ * its cut is told by a reset. */
+static void end_connection(struct connection *c, bool may_have_input, bool must_reset)
+{
+    static const struct linger reset = {.l_onoff = 1};
+
+    if (must_reset) {
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        close_connection(c);
+        return;
+    }
+    if (may_have_input || buffer_len(&c->in) > 0) {
+        linger(c);
+        return;
+    }
+    close_connection(c);
+}
+
+static void finish_exchange(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+    bool is_whole = connection_skip_body(c);
+    bool is_cut = exchange->is.is_cut;
+    bool must_reset = is_cut && !exchange->is.has_length && !exchange->is.is_chunked;
+    bool keep = c->is.keep && is_whole && !is_cut && !c->http->is_draining;
+
+    report(c);
+    drop_exchange(c);
+    if (!keep) {
+        end_connection(c, !is_whole || is_cut, must_reset);
+        return;
+    }
+    want_writing(c, false);
+    change_state(c, CONN_IDLE);
+    read_again(c);
+}
+
+/* One input buffer is kept for the next that needs one: mostly the very next. */
+static void give_buffer(struct connection *c, struct buffer *in)
+{
+    struct buffer *spare = &c->http->spare_in;
+
+    if (spare->memory != NULL || in->size > SPARE_ROOM)
+        buffer_free(in);
+    else
+        *spare = *in;
+    *in = (struct buffer){0};
+}
+
+/* In IDLE with nothing to do: gives the buffers back, or closes. */
+static void rest(struct connection *c)
+{
+    if (c->is.half_closed) {
+        close_connection(c);
+        return;
+    }
+    give_buffer(c, &c->in);
+    buffer_free(&c->out);
+    if (!c->is.is_fresh)
+        set_timeout(c, c->http->options.keepalive_timeout_us);
+}
+
+/* Gives the head's bytes to the exchange; what is behind them stays in c->in. */
+static void hand_over_head(struct connection *c, size_t head_len)
+{
+    struct exchange *exchange = c->exchange;
+    struct buffer bytes = exchange->bytes;
+    struct span rest_of_input = span_from(buffer_span(&c->in), head_len);
+
+    exchange->bytes = c->in;
+    c->in = bytes;
+    buffer_clear(&c->in);
+    buffer_append_span(&c->in, rest_of_input);
+}
+
+static void note_request(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+    struct access_record *record = &exchange->record;
+
+    exchange->started_us = clock_us();
+    clock_gettime(CLOCK_REALTIME_COARSE, &record->time);
+    http_make_id(c->http, exchange->id);
+    record->id = (struct span){exchange->id, EXCHANGE_ID_LEN};
+    record->method = exchange->head.method_text;
+    record->target = exchange->head.target;
+    record->protocol = exchange->head.minor == 0 ? SPAN("HTTP/1.0") : SPAN("HTTP/1.1");
+    record->exit_code = -1;
+    record->cpu_us = record->max_rss_kib = PHASE_NONE;
+    for (int i = 0; i < N_PHASES; i++)
+        record->phase_us[i] = PHASE_NONE;
+}
+
+static void refuse_head(struct connection *c, unsigned status, const char *why)
+{
+    struct exchange_address remote;
+
+    exchange_remote(c->exchange, &remote);
+    c->http->options.refused(c->http->options.arg, remote.text, status, why);
+    c->is.keep = false;
+    c->exchange->is.body_done = true; /* not to be told from what follows */
+    exchange_fail(c->exchange, status, 0);
+}
+
+static void begin_body(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+    const struct head *head = &exchange->head;
+
+    exchange->has_body = head->is_chunked || head->length > 0;
+    exchange->is.body_done = !exchange->has_body;
+    c->body_left = head->length;
+    chunked_init(&c->chunked);
+}
+
+static int read_uri(struct exchange *exchange, const char **why)
+{
+    char *room = buffer_reserve(&exchange->path, exchange->head.path_and_query.len + 2);
+
+    return uri_read(&exchange->uri, exchange->head.path_and_query, room, why);
+}
+
+static void begin_exchange(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+    const char *why = exchange->head.why;
+
+    change_state(c, CONN_EXCHANGE);
+    c->is.is_fresh = false;
+    note_request(c);
+    c->is.keep = exchange->head.keep_alive;
+    set_deadline(c, 0);
+    if (exchange->head.status != 0) {
+        refuse_head(c, exchange->head.status, why);
+        return;
+    }
+    begin_body(c);
+    if (exchange->head.form != TARGET_ASTERISK && read_uri(exchange, &why) != 0)
+        refuse_head(c, 400, why);
+    else if (exchange->head.length > c->http->options.max_body)
+        refuse_head(c, 413, "a body longer than max_body");
+    else
+        c->http->options.request(c->http->options.arg, exchange);
+}
+
+/* Reads a head from what is here. False when there is more to come. */
+static bool take_head(struct connection *c)
+{
+    struct http *http = c->http;
+    bool is_first = c->state == CONN_IDLE;
+
+    if (is_first) {
+        change_state(c, CONN_HEAD);
+        c->exchange = http_take_exchange(http);
+        c->exchange->connection = c;
+    }
+    enum head_result result =
+        head_read(&c->exchange->head, &http->options.head, buffer_at(&c->in), buffer_len(&c->in));
+    if (result == HEAD_MORE) {
+        if (is_first && !c->is.is_fresh) /* of a fresh one, the time runs from its beginning */
+            set_timeout(c, http->options.header_timeout_us);
+        return false;
+    }
+    if (result == HEAD_DONE)
+        hand_over_head(c, c->exchange->head.len);
+    begin_exchange(c);
+    return true;
+}
+
+/* One step, if there is one to take. */
+static bool step(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+
+    if (c->state == CONN_CLOSED || c->state == CONN_LINGER)
+        return false;
+    if (c->is.is_broken) {
+        abort_exchange(c);
+        return false;
+    }
+    if (c->state != CONN_EXCHANGE)
+        return buffer_len(&c->in) > 0 && take_head(c);
+    if (exchange->is.ended) {
+        if (connection_is_full(c) || c->file.release != NULL)
+            return false;
+        finish_exchange(c);
+        return true;
+    }
+    if (exchange->is.wants_body && !exchange->is.body_done && buffer_len(&c->in) > 0) {
+        take_buffered_body(c);
+        return true;
+    }
+    return false;
+}
+
+static bool is_due_body(const struct exchange *exchange)
+{
+    return exchange->is.wants_body && !exchange->is.body_done && !exchange->is.ended;
+}
+
+/* The client is given body_timeout for its next sign of life, where something is due from it. */
+static void wait_in_exchange(struct connection *c)
+{
+    if (is_due_body(c->exchange) && c->is.half_closed) {
+        abort_exchange(c);
+        return;
+    }
+    if (is_due_body(c->exchange))
+        read_again(c);
+    if (is_due_body(c->exchange) || connection_is_full(c) || c->file.release != NULL)
+        set_timeout(c, c->http->options.body_timeout_us);
+    else
+        set_deadline(c, 0);
+}
+
+/* What to wait for, now that no step can be taken. */
+static void wait_for_more(struct connection *c)
+{
+    switch (c->state) {
+    case CONN_IDLE:
+        rest(c);
+        break;
+    case CONN_HEAD:
+        if (c->is.half_closed)
+            close_connection(c); /* half a request */
+        break;
+    case CONN_EXCHANGE:
+        wait_in_exchange(c);
+        break;
+    default:
+        break;
+    }
+}
+
+void connection_enter(struct connection *c)
+{
+    c->depth++;
+}
+
+void connection_leave(struct connection *c)
+{
+    if (c->depth == 1) {
+        while (step(c))
+            continue;
+        wait_for_more(c);
+    }
+    if (--c->depth > 0 || c->state != CONN_CLOSED)
+        return;
+    struct http *http = c->http;
+    free(c);
+    http_connection_gone(http);
+}
+
+void connection_leave_later(struct connection *c)
+{
+    if (c->depth == 1)
+        call_soon(c);
+    c->depth--;
+}
+
+/* ---- events ---- */
+
+static void read_head(struct connection *c)
+{
+    size_t most = c->http->options.head.max_head;
+    size_t have = buffer_len(&c->in), room = have < FIRST_READ / 2 ? FIRST_READ : have;
+
+    if (have >= most)
+        room = 1; /* head_read() refuses it before it comes to this */
+    if (c->in.memory == NULL) {
+        c->in = c->http->spare_in;
+        c->http->spare_in = (struct buffer){0};
+    }
+    ssize_t n = read(c->fd, buffer_reserve(&c->in, room), room);
+    if (n > 0)
+        buffer_added(&c->in, (size_t)n);
+    else if (n == 0)
+        c->is.half_closed = true;
+    else
+        c->is.is_broken = errno != EAGAIN && errno != EINTR;
+    if (n == 0)
+        watch_only(c);
+}
+
+/* Into the front's scratch memory: the handler takes all of it or a copy of it at once. */
+static void read_body(struct connection *c)
+{
+    ssize_t n = read(c->fd, c->http->scratch, SCRATCH);
+    struct span input = {c->http->scratch, n > 0 ? (size_t)n : 0};
+
+    if (n == 0)
+        c->is.half_closed = true;
+    if (n < 0)
+        c->is.is_broken = errno != EAGAIN && errno != EINTR;
+    if (n == 0 && !c->exchange->is.body_done)
+        c->is.is_broken = true; /* half a body: not a request (RFC 9112 section 6.3) */
+    if (n <= 0)
+        return;
+    take_body(c, &input);
+    buffer_append_span(&c->in, input);
+}
+
+/* Something comes while the request is complete: the next one, or the client's end. */
+static void read_ahead(struct connection *c)
+{
+    if (buffer_len(&c->in) >= c->http->options.head.max_head) {
+        watch_only(c);
+        return;
+    }
+    read_head(c);
+}
+
+static void discard(struct connection *c)
+{
+    ssize_t n = read(c->fd, c->http->scratch, SCRATCH);
+
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        close_connection(c);
+}
+
+static void on_reader(evutil_socket_t fd, short what, void *arg)
+{
+    struct connection *c = arg;
+
+    (void)fd, (void)what;
+    connection_enter(c);
+    if (c->state == CONN_LINGER)
+        discard(c);
+    else if (c->state != CONN_EXCHANGE)
+        read_head(c);
+    else if (c->exchange->is.body_done)
+        read_ahead(c);
+    else if (c->exchange->is.wants_body)
+        read_body(c);
+    else
+        watch_only(c); /* the handler has enough for now */
+    connection_leave(c);
+}
+
+static void on_watcher(evutil_socket_t fd, short what, void *arg)
+{
+    struct connection *c = arg;
+    int error = 0;
+    socklen_t len = sizeof error;
+
+    (void)what;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0)
+        return;
+    connection_enter(c);
+    c->is.is_broken = true;
+    connection_leave(c);
+}
+
+static void on_writer(evutil_socket_t fd, short what, void *arg)
+{
+    struct connection *c = arg;
+
+    (void)fd, (void)what;
+    connection_enter(c);
+    if (flush(c)) {
+        struct exchange *exchange = c->exchange;
+
+        want_writing(c, false);
+        if (exchange != NULL && !exchange->is.ended && exchange->handler != NULL)
+            exchange->handler->resume(exchange);
+    }
+    connection_leave(c);
+}
+
+/* A deadline has passed: which one follows from the state. */
+static void expire(struct connection *c)
+{
+    struct exchange *exchange = c->exchange;
+
+    switch (c->state) {
+    case CONN_HEAD:
+        change_state(c, CONN_EXCHANGE);
+        note_request(c);
+        refuse_head(c, 408, "the head took longer than header_timeout");
+        break;
+    case CONN_EXCHANGE:
+        if (connection_is_full(c) || c->file.release != NULL)
+            c->is.is_broken = true; /* it does not read */
+        else if (is_due_body(exchange))
+            refuse_exchange(c, 408);
+        break;
+    default:
+        close_connection(c);
+        break;
+    }
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct connection *c = arg;
+    uint64_t deadline = c->deadline_us;
+
+    (void)fd, (void)what;
+    connection_enter(c);
+    if (!event_pending(&c->timer, EV_TIMEOUT, NULL))
+        c->timer_at_us = 0;
+    if (deadline != 0 && clock_us() >= deadline) {
+        c->deadline_us = 0;
+        expire(c);
+    } else if (deadline != 0) {
+        set_deadline(c, deadline);
+    }
+    connection_leave(c);
+}
+
+/* ---- for http.c and exchange.c ---- */
+
+void connection_want_body(struct connection *c)
+{
+    if (c->depth > 0)
+        return;
+    if (buffer_len(&c->in) > 0 || c->is.half_closed)
+        call_soon(c);
+    else
+        read_again(c);
+    set_timeout(c, c->http->options.body_timeout_us);
+}
+
+void connection_accept(struct http *http, int fd, const struct peer_address *remote)
+{
+    struct connection *c = memory_zeroed(1, sizeof *c);
+
+    c->http = http;
+    c->fd = fd;
+    c->remote = *remote;
+    c->is.is_fresh = true;
+    event_assign(&c->reader, http->options.base, fd, EV_READ | EV_PERSIST, on_reader, c);
+    event_assign(&c->writer, http->options.base, fd, EV_WRITE | EV_PERSIST, on_writer, c);
+    event_assign(&c->timer, http->options.base, -1, 0, on_timer, c);
+    event_add(&c->reader, NULL);
+    TAILQ_INSERT_TAIL(&http->connections, c, next);
+    set_timeout(c, http->options.header_timeout_us);
+}
+
+void connection_drain(struct connection *c)
+{
+    connection_enter(c);
+    if (c->state == CONN_IDLE)
+        close_connection(c);
+    connection_leave(c);
+}
+
+void connection_cut(struct connection *c)
+{
+    connection_enter(c);
+    if (c->state != CONN_CLOSED)
+        abort_exchange(c);
+    connection_leave(c);
+}

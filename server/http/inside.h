@@ -1,0 +1,124 @@
+/* What http.c, connection.c and exchange.c share, and nobody else. */
+#ifndef GATEHOUSE_HTTP_INSIDE_H
+#define GATEHOUSE_HTTP_INSIDE_H
+
+#include <event2/event_struct.h>
+#include <sys/queue.h>
+#include <sys/uio.h>
+
+#include "base/buffer.h"
+#include "http/chunked.h"
+#include "http/date.h"
+#include "http/http.h"
+
+enum {
+    SCRATCH = 65536,         /* one read of a body, one of a file */
+    SPARE_ROOM = 64 * 1024,  /* a buffer that is kept for the next request is not larger than this */
+};
+
+enum connection_state {
+    CONN_IDLE,     /* no byte of a request is here */
+    CONN_HEAD,     /* part of a head is */
+    CONN_EXCHANGE, /* one is under way: c->exchange */
+    CONN_LINGER,   /* all is said and our side shut; what still comes is thrown away, for a while */
+    CONN_CLOSED,   /* to be freed when nobody works on it */
+    N_CONN_STATES,
+};
+
+struct peer_address {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    };
+};
+
+struct connection {
+    TAILQ_ENTRY(connection) next;
+    struct http *http;
+    struct exchange *exchange; /* CONN_HEAD, CONN_EXCHANGE */
+    int fd;
+    enum connection_state state;
+    unsigned depth; /* how many of our functions are at work on it */
+    struct {
+        bool keep : 1;        /* the connection goes on after this exchange */
+        bool half_closed : 1; /* the client sends no more */
+        bool is_broken : 1;   /* the client is gone */
+        bool is_watching : 1; /* reads nothing now, only looks whether the client is gone */
+        bool is_writing : 1;  /* the writer event is on */
+        bool is_fresh : 1;    /* no request yet */
+    } is;
+    struct event reader, writer, timer;
+    struct buffer in;  /* received and not used yet */
+    struct buffer out; /* to be sent before anything else */
+    uint64_t deadline_us, timer_at_us; /* 0: none */
+    uint64_t body_left;                /* of a request body with a length */
+    struct chunked chunked;
+    struct {
+        int fd;
+        uint64_t offset, left;
+        void (*release)(void *arg); /* NULL: no file */
+        void *arg;
+    } file;
+    struct peer_address remote;
+};
+
+struct http {
+    struct http_options options;
+    TAILQ_HEAD(, connection) connections;
+    unsigned n_connections;
+    struct event *listeners[64];
+    unsigned n_listeners;
+    bool is_accepting, is_draining;
+    struct event *drain_limit;
+    void (*drained)(void *arg);
+    void *drained_arg;
+    struct buffer spare_in; /* see connection.c */
+    struct exchange *spare; /* one kept for the next request, with its buffers */
+    uint64_t id_state;
+    time_t date_of;
+    char date[DATE_LEN + 1];
+    char scratch[SCRATCH];
+};
+
+/* http.c */
+struct exchange *http_take_exchange(struct http *http);
+void http_give_exchange(struct http *http, struct exchange *exchange);
+const char *http_date(struct http *http);
+void http_make_id(struct http *http, char id[EXCHANGE_ID_LEN + 1]);
+void http_connection_gone(struct http *http); /* one fewer: accept again, or the drain is over */
+
+/* connection.c */
+void connection_accept(struct http *http, int fd, const struct peer_address *remote);
+void connection_drain(struct connection *c); /* closes it when it is idle */
+void connection_cut(struct connection *c);   /* aborts what is under way and closes */
+
+/* Work on a connection is bracketed by these. The outermost leave brings it as far as it goes: finishes an exchange
+ * that has ended, begins the next, frees it when it is closed. */
+void connection_enter(struct connection *c);
+void connection_leave(struct connection *c);
+
+/* For calls that are not a handler's last word: what must happen in its callbacks, happens in the loop's next turn. */
+void connection_leave_later(struct connection *c);
+
+/* Sends now what the kernel takes and keeps the rest. The vectors' bytes are only used during the call.
+ * `more`: a file follows at once. */
+void connection_send(struct connection *c, struct iovec *parts, int n, bool more);
+
+/* Sends a part of a file behind all that; release is called when that is done, or the connection closed. */
+void connection_send_file(struct connection *c, int fd, uint64_t offset, uint64_t length, void (*release)(void *arg),
+                          void *arg);
+
+/* The request's body is wanted: what is here is handed on in the loop's next turn. */
+void connection_want_body(struct connection *c);
+
+/* Does something wait to be sent? */
+static inline bool connection_is_full(const struct connection *c)
+{
+    return buffer_len(&c->out) > 0;
+}
+
+/* Throws away what is here of the current request's body. True when that was all of it. */
+bool connection_skip_body(struct connection *c);
+
+#endif

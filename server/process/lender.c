@@ -1,0 +1,97 @@
+#include "process/lender.h"
+
+#include <stddef.h>
+
+int lender_next(const struct lender *lender)
+{
+    const struct lender_share *best = NULL;
+
+    for (unsigned i = 0; i < LENDER_FRONTS; i++) {
+        const struct lender_share *share = &lender->shares[i];
+
+        if (!share->is_here)
+            continue;
+        bool is_needier = best == NULL || (share->waiting > 0) > (best->waiting > 0) ||
+                          ((share->waiting > 0) == (best->waiting > 0) && share->loans < best->loans);
+        if (is_needier)
+            best = share;
+    }
+    return best != NULL ? (int)(best - lender->shares) : -1;
+}
+
+void lender_lent(struct lender *lender, unsigned front)
+{
+    struct lender_share *share = &lender->shares[front];
+
+    share->loans++;
+    if (share->waiting > 0)
+        share->waiting--;
+}
+
+void lender_returned(struct lender *lender, unsigned front)
+{
+    struct lender_share *share = &lender->shares[front];
+
+    share->loans--;
+    if (share->recalled > 0)
+        share->recalled--;
+}
+
+static unsigned kept(const struct lender_share *share)
+{
+    return share->loans > share->recalled ? share->loans - share->recalled : 0;
+}
+
+/* The waiting front with the fewest slots, while more requests wait than slots are on their way; or NULL. */
+static const struct lender_share *neediest(const struct lender *lender, unsigned *coming_out)
+{
+    const struct lender_share *best = NULL;
+    unsigned waiting = 0, coming = 0;
+
+    for (unsigned i = 0; i < LENDER_FRONTS; i++) {
+        const struct lender_share *share = &lender->shares[i];
+
+        if (!share->is_here)
+            continue;
+        waiting += share->waiting;
+        coming += share->recalled;
+        if (share->waiting > 0 && (best == NULL || kept(share) < kept(best)))
+            best = share;
+    }
+    *coming_out = coming;
+    return waiting > coming ? best : NULL;
+}
+
+static bool must_give(const struct lender_share *giver, const struct lender_share *taker, unsigned coming)
+{
+    unsigned has = kept(taker) + coming;
+
+    if (kept(giver) == 0)
+        return false;
+    if (giver->waiting == 0)
+        return true;
+    return has == 0 || kept(giver) > has + 1;
+}
+
+int lender_recall(struct lender *lender)
+{
+    unsigned coming;
+    const struct lender_share *taker = neediest(lender, &coming);
+    struct lender_share *best = NULL;
+
+    if (taker == NULL)
+        return -1;
+    for (unsigned i = 0; i < LENDER_FRONTS; i++) {
+        struct lender_share *share = &lender->shares[i];
+
+        if (!share->is_here || share == taker || !must_give(share, taker, coming))
+            continue;
+        if (best == NULL || (share->waiting == 0) > (best->waiting == 0) ||
+            ((share->waiting == 0) == (best->waiting == 0) && kept(share) > kept(best)))
+            best = share;
+    }
+    if (best == NULL)
+        return -1;
+    best->recalled++;
+    return (int)(best - lender->shares);
+}

@@ -1,0 +1,9 @@
+/* Makes sure that a process which parses what strangers send cannot start programs, whatever becomes of it. */
+#ifndef GATEHOUSE_PROCESS_LOCKDOWN_H
+#define GATEHOUSE_PROCESS_LOCKDOWN_H
+
+/* From now on, for good: no new process, no exec, no tracing of others; no rights gained. 0 or -errno. Built with a
+ * sanitizer, whose leak check needs these calls, only the last holds. */
+int lockdown(void);
+
+#endif

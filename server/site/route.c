@@ -1,0 +1,93 @@
+#include "site/route.h"
+
+#include <limits.h>
+
+static bool matches(const struct config_route *route, struct span path)
+{
+    struct span pattern = span_of(route->pattern);
+
+    switch (route->match) {
+    case ROUTE_EXACT:
+        return span_is(path, pattern);
+    case ROUTE_PREFIX:
+        return span_starts(path, pattern) && path.len > pattern.len && path.at[pattern.len] == '/';
+    case ROUTE_SUFFIX:
+        break;
+    }
+    for (size_t end = 1; end <= path.len; end++) {
+        bool is_end = end == path.len || path.at[end] == '/';
+
+        if (is_end && span_ends((struct span){path.at, end}, pattern))
+            return true;
+    }
+    return false;
+}
+
+/* Does the route stand for a program as a whole, so that the path below it names no file? */
+static bool is_whole(const struct config_route *route)
+{
+    if (route->gateway != GATEWAY_CGI && route->gateway != GATEWAY_FASTCGI)
+        return true;
+    if (route->program != NULL)
+        return true;
+    return route->gateway == GATEWAY_FASTCGI && route->match != ROUTE_SUFFIX && route->dir == NULL &&
+           route->pool->kind != POOL_SCRIPTS;
+}
+
+static enum route_file look_at(struct span name, const struct config_route *route, route_look *look, void *arg)
+{
+    char text[PATH_MAX];
+
+    if (name.len == 0 || name.len >= sizeof text)
+        return ROUTE_FILE_NONE;
+    memcpy(text, name.at, name.len);
+    text[name.len] = '\0';
+    return look(arg, route, text);
+}
+
+/* Walks down the path, segment by segment, to the first that is a file (and ends in the suffix, if the route has one). */
+static enum route_found walk(const struct config_route *route, struct span path, route_look *look, void *arg,
+                             struct route_target *out)
+{
+    bool below_prefix = route->dir != NULL && route->match == ROUTE_PREFIX;
+    size_t start = below_prefix ? strlen(route->pattern) + 1 : 1;
+    struct span suffix = route->match == ROUTE_SUFFIX ? span_of(route->pattern) : SPAN("");
+
+    for (size_t end = start + 1; end <= path.len; end++) {
+        struct span name = {path.at + start, end - start};
+
+        if ((end < path.len && path.at[end] != '/') || name.at[name.len - 1] == '/')
+            continue;
+        if (!span_ends(name, suffix))
+            continue;
+        enum route_file found = look_at(name, route, look, arg);
+        if (found == ROUTE_FILE_DIRECTORY)
+            continue;
+        if (found != ROUTE_FILE_REGULAR)
+            return ROUTE_MISSING;
+        out->script = name;
+        out->script_name = (struct span){path.at, end};
+        out->path_info = span_from(path, end);
+        return ROUTE_TAKEN;
+    }
+    return ROUTE_MISSING;
+}
+
+enum route_found route_find(const struct config_site *site, struct span path, route_look *look, void *arg,
+                            struct route_target *out)
+{
+    for (size_t i = 0; i < site->n_routes; i++) {
+        const struct config_route *route = site->routes[i];
+
+        if (!matches(route, path))
+            continue;
+        *out = (struct route_target){.route = route, .script = SPAN("")};
+        if (!is_whole(route))
+            return walk(route, path, look, arg, out);
+        size_t end = route->match == ROUTE_SUFFIX ? path.len : strlen(route->pattern);
+        out->script_name = (struct span){path.at, end};
+        out->path_info = span_from(path, end);
+        return ROUTE_TAKEN;
+    }
+    return ROUTE_NONE;
+}

@@ -1,0 +1,45 @@
+/*
+ * Which route of a site a path takes, and what the route makes of it. Pure: what is on the disk is asked through a
+ * callback, so that the rules can be tested without one.
+ *
+ *   route                          path               script        SCRIPT_NAME     PATH_INFO
+ *   prefix /cgi-bin with dir       /cgi-bin/a/x/y     a/x           /cgi-bin/a/x    /y         first that is a file
+ *   prefix /cgi-bin without dir    the same           cgi-bin/a/x   /cgi-bin/a/x    /y
+ *   suffix .php                    /b/x.php/y         b/x.php       /b/x.php        /y         first such that is a file
+ *   with program                   /git/a/b           -             /git            /a/b
+ *   FastCGI prefix without dir     /api/a/b           -             /api            /a/b
+ *   /exact with program or pool    /exact             -             /exact          -
+ */
+#ifndef GATEHOUSE_SITE_ROUTE_H
+#define GATEHOUSE_SITE_ROUTE_H
+
+#include "base/span.h"
+#include "config.h"
+
+enum route_found {
+    ROUTE_NONE,    /* no route's: a path of the site's own files */
+    ROUTE_TAKEN,   /* *out is filled in */
+    ROUTE_MISSING, /* a route's, but the script is not there: 404 */
+};
+
+enum route_file {
+    ROUTE_FILE_NONE,
+    ROUTE_FILE_REGULAR,
+    ROUTE_FILE_DIRECTORY,
+    ROUTE_FILE_OTHER,
+};
+
+/* What is at `name` below the route's directory (config_route.dir, else the site's root)? */
+typedef enum route_file route_look(void *arg, const struct config_route *route, const char *name);
+
+struct route_target {
+    const struct config_route *route;
+    struct span script; /* relative to the route's directory; empty: the route names the program, or none is needed */
+    struct span script_name, path_info;
+};
+
+/* `path` begins with "/", is decoded and free of dot segments; the spans of *out point into it. */
+enum route_found route_find(const struct config_site *site, struct span path, route_look *look, void *arg,
+                            struct route_target *out);
+
+#endif

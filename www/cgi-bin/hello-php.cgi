@@ -1,0 +1,3 @@
+#!/usr/bin/php-cgi
+<?php
+require __DIR__ . '/../hello.php';

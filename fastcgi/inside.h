@@ -12,6 +12,8 @@
 
 enum {
     FASTCGI_SCRATCH = 65536,
+    FASTCGI_GRACE_MS = 1500, /* to come to an end by itself */
+    FASTCGI_REST_MS = 20,    /* for the news of its exit, after it has closed a kept connection */
     FASTCGI_REPLAY = 65536, /* so much of a request is kept to be sent once more */
 };
 
@@ -48,6 +50,7 @@ struct peer {
     uint32_t index;  /* its place on the scoreboard */
     long pid;
     bool is_idle;    /* in pool->idle, else in pool->others */
+    bool is_resting; /* it has closed a kept connection, and may be about to exit */
     bool is_gone;    /* the keeper has told its end */
     bool is_reading; /* on_readable() is at work: destroying must wait */
     bool is_doomed;  /* ... and was asked for */
@@ -82,6 +85,7 @@ struct fastcgi_pool {
         unsigned n_peers;
         uint64_t failed_us; /* clock_us() of the last failure to connect; 0: none */
     } *servers;
+    bool closes_itself; /* the application closes kept connections and lives on */
     bool is_down;
     enum run_cause down_cause;
     char down_why[512];
@@ -103,8 +107,8 @@ void peer_send(struct peer *peer);
 /* Without a connection, a run or a grace: as new. */
 void peer_reset(struct peer *peer);
 
-/* After the grace, pool_on_stuck(). */
-void peer_start_grace(struct peer *peer);
+/* After so long, pool_on_grace(). */
+void peer_start_grace(struct peer *peer, unsigned ms);
 
 /* Its run is given up: it may come to its end by itself within a grace. */
 void peer_drain(struct peer *peer);
@@ -112,7 +116,7 @@ void peer_drain(struct peer *peer);
 /* pool.c: what peers tell their pool. Each may destroy the peer: the last word. */
 void pool_on_free(struct peer *peer); /* ready for another request */
 void pool_on_lost(struct peer *peer); /* its connection is gone; with a run: it could not be made */
-void pool_on_stuck(struct peer *peer); /* the grace is over */
+void pool_on_grace(struct peer *peer); /* the grace is over */
 void pool_put_back(struct fastcgi_run *run); /* to be tried again: first in the queue */
 void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why); /* its last upcall; frees it */
 

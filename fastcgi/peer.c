@@ -22,10 +22,7 @@
 #include "base/memory.h"
 #include "fastcgi/inside.h"
 
-enum {
-    REQUEST_ID = 1,
-    GRACE_MS = 1500,
-};
+enum { REQUEST_ID = 1 };
 
 static void change_state(struct peer *peer, enum peer_state next)
 {
@@ -160,6 +157,8 @@ int peer_serve(struct peer *peer, struct fastcgi_run *run)
     run->run.granted_us = run->run.is_granted ? run->run.granted_us : clock_us();
     peer->is_replayable = true;
     peer->is_deaf = false;
+    if (peer->id != 0)
+        counter_step(&peer->pool->options.scoreboard->given[peer->index]);
     encode_request(peer, run);
     buffer_free(&run->replay);
     if (error == 0) {
@@ -348,7 +347,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     peer->is_reading = false;
     if (peer->is_doomed) {
         peer->is_doomed = false;
-        pool_on_stuck(peer);
+        pool_on_grace(peer);
         return;
     }
     if (goes_on)
@@ -361,12 +360,12 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
-    pool_on_stuck(arg);
+    pool_on_grace(arg);
 }
 
-void peer_start_grace(struct peer *peer)
+void peer_start_grace(struct peer *peer, unsigned ms)
 {
-    static const struct timeval grace = {GRACE_MS / 1000, GRACE_MS % 1000 * 1000};
+    struct timeval grace = {ms / 1000, ms % 1000 * 1000};
 
     event_add(peer->grace, &grace);
 }
@@ -389,7 +388,7 @@ void peer_drain(struct peer *peer)
     shutdown(peer->fd, SHUT_WR); /* one that reads its input learns that nobody waits */
     event_del(peer->writer);
     event_add(peer->reader, NULL); /* it may have been paused */
-    peer_start_grace(peer);
+    peer_start_grace(peer, FASTCGI_GRACE_MS);
 }
 
 /* ---- descriptor 2 ---- */

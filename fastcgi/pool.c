@@ -156,7 +156,7 @@ static int after_refusal(struct peer *peer, struct fastcgi_run *run, int error)
     peer_reset(peer);
     set_idle(peer, false);
     if (peer->id != 0) { /* it has died, or is about to: the keeper will tell; else it is stuck */
-        peer_start_grace(peer);
+        peer_start_grace(peer, FASTCGI_GRACE_MS);
         return 0;
     }
     const struct config_address *address = &pool->config->servers.at[peer->server];
@@ -241,6 +241,20 @@ void pool_on_free(struct peer *peer)
     serve_waiting(pool);
 }
 
+/* A process that closes its connection is mostly about to exit, as php-cgi does after so many requests. Were it sent
+ * another request now, that could be lost with it. So the news of its exit is waited for; if none comes, its kind is
+ * known to close and live on, and is never waited for again. */
+static void rest_or_set_idle(struct peer *peer)
+{
+    if (peer->pool->closes_itself) {
+        set_idle(peer, true);
+        return;
+    }
+    set_idle(peer, false);
+    peer->is_resting = true;
+    peer_start_grace(peer, FASTCGI_REST_MS);
+}
+
 void pool_on_lost(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
@@ -251,7 +265,7 @@ void pool_on_lost(struct peer *peer)
         if (peer->is_gone || peer->id == 0)
             remove_peer(peer);
         else
-            set_idle(peer, true);
+            rest_or_set_idle(peer);
     } else if (after_refusal(peer, run, -ECONNREFUSED) == 0) {
         pool_put_back(run);
     } else {
@@ -260,10 +274,17 @@ void pool_on_lost(struct peer *peer)
     serve_waiting(pool);
 }
 
-void pool_on_stuck(struct peer *peer)
+void pool_on_grace(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
+    if (peer->is_resting) {
+        peer->is_resting = false;
+        pool->closes_itself = true;
+        set_idle(peer, true);
+        serve_waiting(pool);
+        return;
+    }
     if (peer->id != 0)
         link_say(pool->options.link, MESSAGE_END, (unsigned)pool->number, peer->id, 0);
     remove_peer(peer);
@@ -396,7 +417,7 @@ static void abandon(struct peer *peer, bool at_once)
     if (peer->is_reading)
         peer->is_doomed = true;
     else
-        pool_on_stuck(peer);
+        pool_on_grace(peer);
 }
 
 static void stop(struct run *base, bool at_once)

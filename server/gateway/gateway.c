@@ -44,6 +44,7 @@ struct passage {
     struct event *timer;
     uint64_t granted_us;
     uint64_t last_sign_us; /* when the program last took or gave something */
+    uint64_t stderr_bytes;
     struct buffer head;    /* of the response, while it is not whole */
     struct reply *reply;   /* of it, likewise */
     struct chunked *chunked;
@@ -97,7 +98,7 @@ static struct exchange *let_go(struct passage *p)
         exchange->record.pid = p->run->pid;
         exchange->record.retries = p->run->retries;
     }
-    exchange->record.stderr_bytes = p->errors.total;
+    exchange->record.stderr_bytes = p->stderr_bytes;
     return exchange;
 }
 
@@ -399,6 +400,7 @@ static void on_errors(void *arg, struct span bytes)
 
     buffer_printf(&tag, "[%s] %.*s", p->id, (int)buffer_len(&p->filename), buffer_at(&p->filename));
     note_sign(p);
+    p->stderr_bytes += bytes.len;
     if (bytes.len > 0)
         log_stream_add(&p->errors, buffer_span(&tag), bytes);
     else
@@ -436,7 +438,7 @@ static void note_result(struct access_record *record, const struct passage *p, c
     record->signal = result->signal;
     record->cpu_us = result->cpu_us;
     record->max_rss_kib = result->max_rss_kib;
-    record->stderr_bytes = p->errors.total;
+    record->stderr_bytes = p->stderr_bytes;
     record->pid = p->run->pid;
     record->retries = p->run->retries;
 }

@@ -20,12 +20,13 @@ enum chunked_result {
 };
 
 struct chunked {
-    unsigned state;      /* private */
-    uint64_t left;       /* private: bytes of the current chunk still to come */
-    uint64_t overhead;   /* private: framing bytes since the body's start, less what its data earned */
-    unsigned digits;     /* private */
-    size_t trailer_len;  /* private */
-    const char *why;     /* after CHUNKED_BAD: a static text for the log */
+    unsigned state;     /* private */
+    uint64_t left;      /* private: bytes of the current chunk still to come */
+    int64_t overhead;   /* private: framing bytes since the body's start, less the bytes of data */
+    unsigned digits;    /* private: of the current size */
+    size_t ext_len;     /* private: bytes of the current chunk's extensions */
+    size_t trailer_len; /* private */
+    const char *why;    /* after CHUNKED_BAD: a static text for the log */
 };
 
 void chunked_init(struct chunked *c);
@@ -33,8 +34,9 @@ void chunked_init(struct chunked *c);
 /*
  * Takes bytes from the front of *input and moves it past them; call again until CHUNKED_MORE or a final result.
  * *data_out is set with CHUNKED_DATA only, is never empty, and points into the input.
- * Caps: 16 hexadecimal digits a size; 16 KiB of trailers; extensions of 4 KiB a chunk; and the sum of all framing
- * bytes may not pass 16 KiB plus the bytes of data (else tiny chunks with long extensions would cost us for nothing).
+ * Caps: 16 hexadecimal digits a size; 16 KiB of trailers; extensions of 4 KiB a chunk; and the sum of all other
+ * framing bytes and extensions may not pass 16 KiB plus the bytes of data (else tiny chunks with long extensions would
+ * cost us for nothing).
  */
 enum chunked_result chunked_read(struct chunked *c, struct span *input, struct span *data_out);
 

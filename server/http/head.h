@@ -2,9 +2,9 @@
  * The head of a request: from raw bytes to a checked struct, or to the status that refuses it.
  *
  * Pure: no socket, no clock, no allocation. The only file that includes http_parser.h is head.c, so that another
- * parser can take its place. The library alone is not strict (RFC 9112 demands more), so head_read() first finds the
- * end of the head, then checks every byte of it by the grammar, then has the library parse it, then checks what the
- * fields mean together: Host, Content-Length, Transfer-Encoding, target form, version.
+ * parser can take its place. The library alone is not strict (RFC 9112 demands more), so head_read() checks every line
+ * by the grammar as it comes; at the end of the head it has the library parse it, then checks what the fields mean
+ * together: Host, Content-Length, Transfer-Encoding, Expect.
  */
 #ifndef GATEHOUSE_HTTP_HEAD_H
 #define GATEHOUSE_HTTP_HEAD_H
@@ -21,9 +21,9 @@ struct field {
 };
 
 struct head_limits {
-    size_t max_head;      /* bytes of the whole head, request line and final empty line included; beyond: 431 */
-    size_t max_target;    /* bytes of the request target; beyond: 414. At least 8,000 (RFC 9112 section 3) */
-    unsigned max_fields;  /* field lines; beyond: 431 */
+    size_t max_head;     /* bytes of the whole head, request line and final empty line included; beyond: 431 */
+    size_t max_target;   /* bytes of the request target; beyond: 414. At least 8,000 (RFC 9112 section 3) */
+    unsigned max_fields; /* field lines; beyond: 431 */
 };
 
 enum method {
@@ -34,14 +34,14 @@ enum method {
     METHOD_OTHER, /* known to the registry of methods (PUT, DELETE, PROPFIND...); head.method_text has it */
 };
 
-enum target_form { /* RFC 9112 section 3.2 */
-    TARGET_ORIGIN,   /* "/path?query" */
-    TARGET_ABSOLUTE, /* "http://host/path?query"; .path_and_query may be empty: then it stands for "/" */
-    TARGET_ASTERISK, /* "*", OPTIONS only */
+enum target_form {                  /* RFC 9112 section 3.2 */
+                   TARGET_ORIGIN,   /* "/path?query" */
+                   TARGET_ABSOLUTE, /* "http://host/path?query"; .path_and_query may be empty: then it stands for "/" */
+                   TARGET_ASTERISK, /* "*", OPTIONS only; so is the absolute form "http://host" then */
 };
 
 enum head_result {
-    HEAD_MORE,    /* not complete and nothing wrong so far: call again with more bytes behind the same ones */
+    HEAD_MORE, /* not complete and nothing wrong so far: call again with more bytes behind the same ones */
     HEAD_DONE,
     HEAD_REFUSED, /* answer head.status and close: what follows cannot be told from a body */
 };
@@ -57,22 +57,29 @@ struct head {
     enum target_form form;
     struct span target;         /* as sent */
     struct span path_and_query; /* of the origin form, or the absolute form's */
-    struct span authority;      /* as sent: of the absolute form, else the Host field's value; empty with HTTP/1.0 only */
-    struct span host;           /* of the authority, without port; an IPv6 literal with its brackets */
+    struct span authority; /* as sent: of the absolute form, else the Host field's value; empty with HTTP/1.0 only */
+    struct span host;      /* of the authority, without port; an IPv6 literal with its brackets */
     unsigned n_fields;
     struct field *fields;
-    bool is_chunked;     /* a body in chunks follows (RFC 9112 section 7.1) */
-    bool has_length;     /* Content-Length was sent */
-    uint64_t length;     /* and its value, at most INT64_MAX; 0 without */
-    bool keep_alive;     /* the client's side of RFC 9112 section 9.3 */
+    bool is_chunked;      /* a body in chunks follows (RFC 9112 section 7.1) */
+    bool has_length;      /* Content-Length was sent */
+    uint64_t length;      /* and its value, at most INT64_MAX; 0 without */
+    bool keep_alive;      /* the client's side of RFC 9112 section 9.3 */
     bool expect_continue; /* Expect: 100-continue, HTTP/1.1 only */
-    size_t len;          /* of the head in bytes, leading empty lines and the final one included */
+    size_t len;           /* of the head in bytes, leading empty lines and the final one included */
 
     unsigned status; /* of a refused head: 400, 413, 414, 417, 431, 501, 505 */
     const char *why; /* a static text for the log: "space before the colon" */
 
-    size_t scanned;      /* private: how far earlier calls have looked */
-    unsigned max_fields; /* private: room in .fields */
+    /* private: what earlier calls have found out */
+    size_t scanned;        /* how far they have looked for a line's end */
+    size_t line_at;        /* where the line begins that has not ended */
+    size_t request_at;     /* where the request line begins */
+    unsigned n_empty;      /* empty lines before it */
+    unsigned n_lines;      /* field lines that were checked */
+    bool has_request_line; /* it was checked, too */
+    bool has_framing;      /* one of the field lines is not for the library's eyes */
+    unsigned max_fields;   /* room in .fields */
 };
 
 /* Prepares for one head. fields has room for limits.max_fields and outlives the struct. */

@@ -109,6 +109,7 @@ static void drain(struct keeper *keeper, bool has_deadline)
     struct timeval limit = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
 
     keeper->state = KEEPER_DRAINING;
+    listen_close(&keeper->config->server.listen, keeper->listen_fds); /* the fronts close theirs */
     for (unsigned i = 0; i < keeper->config->server.fronts; i++) {
         event_del(keeper->fronts[i].restart);
         if (keeper->fronts[i].channel != NULL)
@@ -484,7 +485,6 @@ int keeper_run(const struct keeper_options *options)
     announce(keeper);
     event_base_dispatch(keeper->base);
     free_all(keeper);
-    listen_close(&keeper->config->server.listen, keeper->listen_fds);
     warden_dismiss(&keeper->warden);
     status = keeper->status;
     log_notice("ended");

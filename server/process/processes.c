@@ -3,10 +3,13 @@
  * 0 (FastCGI specification section 2.2), and is lent to a front from its start on.
  *
  * Back-off: a process that dies within a second without having served a request is a failure. After a failure one
- * process at a time is tried, later and later; once one has lived for PROOF_MS, all that is missing is started.
+ * process at a time is tried, later and later; once one has lived for PROOF_MS, all that is missing is started. No
+ * failure is one that somebody has killed, nor one that was given a request and exited in good order: the news that it
+ * has answered may come later than that of its exit.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +28,7 @@
 enum {
     YOUNG_US = 1000000,
     PROOF_MS = 500,
+    QUIET_DELAY_MS = 10,
     FIRST_DELAY_MS = 50,
     LONGEST_DELAY_MS = 5000,
     FAILURES_TO_DOWN = 3,
@@ -105,13 +109,49 @@ static void end_loan(struct process *process, int status)
     pool_tell(pool, (unsigned)holder, &message);
 }
 
+enum verdict {
+    VERDICT_FINE,
+    VERDICT_QUIET, /* fine, most probably; but not to be repeated without end */
+    VERDICT_FAILED,
+};
+
+static enum verdict judge(const struct program *program, const struct scoreboard *scoreboard, int status)
+{
+    bool was_killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+
+    if (scoreboard->served[program->index] > 0 || clock_us() - program->started_us >= YOUNG_US || was_killed)
+        return VERDICT_FINE;
+    return status == 0 && scoreboard->given[program->index] > 0 ? VERDICT_QUIET : VERDICT_FAILED;
+}
+
+/* One that nobody has ended has ended: what becomes of its place? */
+static void replace(struct pool *pool, const struct program *program, int status)
+{
+    const struct scoreboard *scoreboard = pool->all->options.scoreboard;
+    enum verdict verdict = judge(program, scoreboard, status);
+    char end[64], cause[4096];
+
+    diagnose_end(end, sizeof end, status);
+    if (status != 0 || verdict == VERDICT_FAILED)
+        log_warning("pool %s: process %d %s after %u requests", pool->config->name, (int)program->pid, end,
+                    (unsigned)scoreboard->served[program->index]);
+    if (verdict == VERDICT_FAILED) {
+        snprintf(cause, sizeof cause, "%s %s at once", program_of(pool), end);
+        note_failure(pool, cause);
+    } else if (verdict == VERDICT_QUIET) {
+        if (!event_pending(pool->next_try, EV_TIMEOUT, NULL))
+            try_later(pool, QUIET_DELAY_MS);
+    } else {
+        pool->failures = 0;
+        processes_want(pool);
+    }
+}
+
 static void on_exited(struct program *program, int status, const struct rusage *usage)
 {
     struct process *process = (struct process *)program;
     struct pool *pool = process->pool;
-    uint32_t served = pool->all->options.scoreboard->served[program->index];
-    bool was_live = program_is_running(program);
-    char path[SOCKET_PATH], end[64], cause[4096];
+    char path[SOCKET_PATH];
 
     (void)usage;
     socket_path(process, path);
@@ -119,20 +159,10 @@ static void on_exited(struct program *program, int status, const struct rusage *
     close(process->errors_fd);
     process->errors_fd = -1;
     end_loan(process, status);
-    if (!was_live)
+    if (!program_is_running(program))
         return;
     pool->n_live--;
-    diagnose_end(end, sizeof end, status);
-    if (status != 0 || served == 0)
-        log_warning("pool %s: process %d %s after %u requests", pool->config->name, (int)program->pid, end,
-                    (unsigned)served);
-    if (served == 0 && clock_us() - program->started_us < YOUNG_US) {
-        snprintf(cause, sizeof cause, "%s %s at once", program_of(pool), end);
-        note_failure(pool, cause);
-        return;
-    }
-    pool->failures = 0;
-    processes_want(pool);
+    replace(pool, program, status);
 }
 
 static void on_gone(struct program *program)
@@ -194,6 +224,7 @@ static int start_one(struct pool *pool)
     if (listener >= 0)
         close(listener); /* the process alone has it: when it dies, connecting is refused */
     if (error == 0) {
+        scoreboard->given[process->program.index] = 0;
         scoreboard->served[process->program.index] = 0;
         TAILQ_INSERT_TAIL(&pool->processes, process, next);
         pool->n_live++;

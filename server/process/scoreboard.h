@@ -23,7 +23,9 @@ struct scoreboard {
     char socket_dir[SCOREBOARD_PATH]; /* written before the first process starts; to be removed at the end */
     struct counters fronts[SCOREBOARD_FRONTS];
     _Atomic int32_t groups[SCOREBOARD_GROUPS];  /* process group ids; 0: free */
-    _Atomic uint32_t served[SCOREBOARD_GROUPS]; /* requests answered by that process; by the front that has it on loan */
+    /* by the front that has that process on loan: */
+    _Atomic uint32_t given[SCOREBOARD_GROUPS];  /* requests that it was given */
+    _Atomic uint32_t served[SCOREBOARD_GROUPS]; /* ... and has answered */
 };
 
 /* Maps a zeroed one, shared with every process forked later. Ends the program when there is no memory. */

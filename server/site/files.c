@@ -142,7 +142,7 @@ static int open_beneath(int dir_fd, const struct config_site *site, const char *
         [SYMLINKS_BENEATH] = RESOLVE_BENEATH,
         [SYMLINKS_ON] = RESOLVE_NO_MAGICLINKS,
     };
-    struct open_how how = {.flags = flags | O_CLOEXEC | O_NOCTTY, .resolve = resolve[site->symlinks]};
+    struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve[site->symlinks]};
     int fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof how);
 
     return fd >= 0 ? fd : -errno;
@@ -210,7 +210,7 @@ static int open_file(struct files *files, const struct config_site *site, const 
         return 0;
     }
     /* Not blocking: opening a FIFO would wait for a writer. */
-    int fd = open_beneath(files->root_fds[site->index], site, name, O_RDONLY | O_NONBLOCK);
+    int fd = open_beneath(files->root_fds[site->index], site, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return fd;
     if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) {

@@ -10,7 +10,7 @@ static bool matches(const struct config_route *route, struct span path)
     case ROUTE_EXACT:
         return span_is(path, pattern);
     case ROUTE_PREFIX:
-        return span_starts(path, pattern) && path.len > pattern.len && path.at[pattern.len] == '/';
+        return span_starts(path, pattern) && (path.len == pattern.len || path.at[pattern.len] == '/');
     case ROUTE_SUFFIX:
         break;
     }

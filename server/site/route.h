@@ -8,6 +8,7 @@
  *   suffix .php                    /b/x.php/y         b/x.php       /b/x.php        /y         first such that is a file
  *   with program                   /git/a/b           -             /git            /a/b
  *   FastCGI prefix without dir     /api/a/b           -             /api            /a/b
+ *                                  /api               -             /api            -
  *   /exact with program or pool    /exact             -             /exact          -
  */
 #ifndef GATEHOUSE_SITE_ROUTE_H

@@ -1,0 +1,764 @@
+/* The head of a request: every row is read whole, cut in two at each place, and byte by byte. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "http/head.h"
+
+enum { ROOM = 100, MAX_HEAD = 16384, MAX_TARGET = 8000 };
+
+static const struct head_limits usual = {MAX_HEAD, MAX_TARGET, ROOM};
+
+struct row {
+    const char *bytes;
+    size_t len;
+    const char *expected; /* as describe() has it */
+};
+
+#define ROW(text, expected)                                                                                            \
+    {                                                                                                                  \
+        "" text, sizeof text - 1, expected                                                                             \
+    }
+#define CHECK(rows) check_rows(rows, sizeof rows / sizeof rows[0])
+
+#define CRLF        "\r\n"
+#define GET         "GET / HTTP/1.1" CRLF
+#define GET_10      "GET / HTTP/1.0" CRLF
+#define POST        "POST / HTTP/1.1" CRLF
+#define HOST        "Host: a" CRLF
+#define END         CRLF
+
+/* Everything that a head says, as text, and "+5" when 5 of the len bytes are behind it. */
+static void describe(struct buffer *to, const struct head *h, enum head_result result, size_t len)
+{
+    static const char *const methods[] = {"GET", "HEAD", "POST", "OPTIONS", "other"};
+    static const char *const forms[] = {"origin", "absolute", "asterisk"};
+
+    buffer_clear(to);
+    if (result == HEAD_MORE) {
+        buffer_printf(to, "more");
+    } else if (result == HEAD_REFUSED) {
+        buffer_printf(to, "%u %s", h->status, h->why);
+    } else {
+        buffer_printf(to, "%s(%.*s) 1.%u %s(%.*s) [%.*s] at [%.*s][%.*s]", methods[h->method], (int)h->method_text.len,
+                      h->method_text.at, h->minor, forms[h->form], (int)h->target.len, h->target.at,
+                      (int)h->path_and_query.len, h->path_and_query.at, (int)h->authority.len, h->authority.at,
+                      (int)h->host.len, h->host.at);
+        if (h->has_length || h->length > 0)
+            buffer_printf(to, " length=%llu", (unsigned long long)h->length);
+        buffer_printf(to, "%s%s%s", h->is_chunked ? " chunked" : "", h->keep_alive ? "" : " close",
+                      h->expect_continue ? " continue" : "");
+        for (unsigned i = 0; i < h->n_fields; i++) {
+            const struct field *f = &h->fields[i];
+
+            buffer_printf(to, "|%.*s=%.*s", (int)f->name.len, f->name.at, (int)f->value.len, f->value.at);
+        }
+        if (h->len != len)
+            buffer_printf(to, "+%zu", len - h->len);
+    }
+    buffer_append(to, "", 1);
+}
+
+/* Reads the bytes as they come, `first` of them at once and then `step` at a time, each time from memory of just the
+ * size that has come. What has been read lives in *copy_out. */
+static enum head_result read_pieces(struct head *head, const struct head_limits *limits, struct span bytes,
+                                    size_t first, size_t step, char **copy_out)
+{
+    static struct field fields[ROOM];
+    enum head_result result = HEAD_MORE;
+    size_t have = first < bytes.len ? first : bytes.len;
+    char *copy = NULL;
+
+    head_init(head, fields, ROOM);
+    for (;;) {
+        free(copy);
+        copy = memory_copy(bytes.at, have);
+        result = head_read(head, limits, copy, have);
+        if (result != HEAD_MORE || have == bytes.len)
+            break;
+        have = have + step < bytes.len ? have + step : bytes.len;
+    }
+    *copy_out = copy;
+    return result;
+}
+
+static void describe_pieces(struct buffer *to, const struct head_limits *limits, struct span bytes, size_t first,
+                            size_t step)
+{
+    struct head head;
+    char *copy;
+    enum head_result result = read_pieces(&head, limits, bytes, first, step, &copy);
+
+    describe(to, &head, result, bytes.len);
+    free(copy);
+}
+
+/* Whole, and however it is cut. */
+static void check(const struct head_limits *limits, struct span bytes, const char *expected)
+{
+    size_t step = bytes.len / 1000 + 1;
+    struct buffer seen = {0};
+
+    describe_pieces(&seen, limits, bytes, bytes.len, 1);
+    if (strcmp(buffer_at(&seen), expected) != 0)
+        fail_msg("%.*s\n is:     %s\n not:    %s", (int)(bytes.len < 400 ? bytes.len : 400), bytes.at, buffer_at(&seen),
+                 expected);
+    describe_pieces(&seen, limits, bytes, 0, step);
+    assert_string_equal(buffer_at(&seen), expected);
+    for (size_t cut = 0; cut < bytes.len; cut += step) {
+        describe_pieces(&seen, limits, bytes, cut, bytes.len);
+        assert_string_equal(buffer_at(&seen), expected);
+    }
+    buffer_free(&seen);
+}
+
+static void check_rows(const struct row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        check(&usual, (struct span){rows[i].bytes, rows[i].len}, rows[i].expected);
+}
+
+/* ---- the request line ---- */
+
+static void test_a_request(void **state)
+{
+    static const struct row rows[] = {
+        ROW(GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
+        ROW("HEAD /a?b HTTP/1.1" CRLF HOST END, "HEAD(HEAD) 1.1 origin(/a?b) [/a?b] at [a][a]|Host=a"),
+        ROW("POST /a HTTP/1.1" CRLF HOST "Content-Length: 5" CRLF END "hello",
+            "POST(POST) 1.1 origin(/a) [/a] at [a][a] length=5|Host=a|Content-Length=5+5"),
+        ROW("OPTIONS /a HTTP/1.1" CRLF HOST END, "OPTIONS(OPTIONS) 1.1 origin(/a) [/a] at [a][a]|Host=a"),
+        ROW(GET_10 END, "GET(GET) 1.0 origin(/) [/] at [][] close"),
+        /* what follows a head is no part of it */
+        ROW(GET HOST END GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a+27"),
+        ROW(GET HOST END "\n\0nonsense", "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a+10"),
+        /* and what is not here is waited for */
+        ROW("", "more"),
+        ROW("\r", "more"),
+        ROW("GE", "more"),
+        ROW("GET / HTTP/1.1\r", "more"),
+        ROW(GET HOST, "more"),
+        ROW(GET HOST "\r", "more"),
+        ROW(GET HOST "X: \x01", "more"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_empty_lines_before(void **state)
+{
+    static const struct row rows[] = {
+        ROW(CRLF GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
+        ROW(CRLF CRLF GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
+        ROW(CRLF CRLF "POST / HTTP/1.1" CRLF "Content-Length: 1" CRLF HOST END,
+            "POST(POST) 1.1 origin(/) [/] at [a][a] length=1|Content-Length=1|Host=a"),
+        ROW(CRLF CRLF CRLF GET HOST END, "400 too many empty lines"),
+        ROW("\n" GET HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("\r" GET HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW(" " CRLF GET HOST END, "400 a request line that does not begin with a method and a space"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_line_ends(void **state)
+{
+    static const struct row rows[] = {
+        ROW("GET / HTTP/1.1\nHost: a\n\n", "400 a line that ends in LF without CR"),
+        ROW("GET / HTTP/1.1\n" HOST END, "400 a line that ends in LF without CR"),
+        ROW(GET "Host: a\nX: y" CRLF END, "400 a line that ends in LF without CR"),
+        ROW(GET HOST "\n", "400 a line that ends in LF without CR"),
+        ROW(GET HOST "X: a\nb" CRLF END, "400 a line that ends in LF without CR"),
+        ROW(GET HOST "X\n: b" CRLF END, "400 a line that ends in LF without CR"),
+        ROW("GET /\nHTTP/1.1" CRLF HOST END, "400 a line that ends in LF without CR"),
+        ROW("GET / HTTP/1.1\r" HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/1.1\r\r\n" HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW(GET HOST "A: b\rc" CRLF END, "400 a control character in a field's value"),
+        ROW(GET HOST "A: b\r\r\n" END, "400 a control character in a field's value"),
+        ROW(GET HOST "A:\rTransfer-Encoding: chunked" CRLF END, "400 a control character in a field's value"),
+        ROW(GET HOST "\rZGET /evil: HTTP/1.1" CRLF HOST END, "400 a field's name is no token"),
+        ROW(GET HOST "A\rB: c" CRLF END, "400 a field's name is no token"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_methods(void **state)
+{
+    static const char *const others[] = {
+        "DELETE",     "PUT",       "TRACE",       "COPY",     "LOCK",   "MKCOL",  "MOVE",  "PROPFIND",
+        "PROPPATCH",  "SEARCH",    "UNLOCK",      "BIND",     "REBIND", "UNBIND", "ACL",   "REPORT",
+        "MKACTIVITY", "CHECKOUT",  "MERGE",       "M-SEARCH", "NOTIFY", "PATCH",  "PURGE", "MKCALENDAR",
+        "LINK",       "SUBSCRIBE", "UNSUBSCRIBE", "UNLINK",   "SOURCE",
+    };
+    static const struct row rows[] = {
+        ROW("FOO / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("get / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("Get / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("GETT / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("GE / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("-bl / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("PRI * HTTP/2.0" CRLF END "SM" CRLF END, "501 an unknown method"),
+        ROW("G ET / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("FOO ", "501 an unknown method"), /* before its line has ended */
+        ROW("CONNECT a:80 HTTP/1.1" CRLF "Host: a:80" CRLF END, "501 CONNECT: there are no tunnels"),
+        ROW("CONNECT /a HTTP/1.1" CRLF HOST END, "501 CONNECT: there are no tunnels"),
+        ROW("LONGLONGLONGLONGLONGLONGLONGLONGL / HTTP/1.1" CRLF HOST END, "501 a method longer than any"),
+        ROW("LONGLONGLONGLONGLONGLONGLONGLONGL\x01", "501 a method longer than any"),
+        ROW("LONGLONGLONGLONGLONGLONGLONGLONG / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+        ROW("LONGLONGLONGLONGLONGLONGLONGLONG", "more"),
+        ROW(" / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW(" GET / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("GET\t/ HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("GET\x0c/ HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("GET\0 / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("GET/ HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("G{}T / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("GET\xc3\x9f / HTTP/1.1" CRLF END, "400 a request line that does not begin with a method and a space"),
+        ROW("GET" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
+        ROW("\x16\x03\x01", "400 a request line that does not begin with a method and a space"), /* TLS */
+    };
+
+    (void)state;
+    CHECK(rows);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        struct buffer text = {0}, expected = {0};
+
+        buffer_printf(&text, "%s / HTTP/1.1" CRLF HOST END, others[i]);
+        buffer_printf(&expected, "other(%s) 1.1 origin(/) [/] at [a][a]|Host=a", others[i]);
+        buffer_append(&expected, "", 1);
+        check(&usual, buffer_span(&text), buffer_at(&expected));
+        buffer_free(&text);
+        buffer_free(&expected);
+    }
+}
+
+static void test_spaces(void **state)
+{
+    static const struct row rows[] = {
+        ROW("GET  / HTTP/1.1" CRLF HOST END, "400 no target, or more than one space before it"),
+        ROW("GET /  HTTP/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/1.1 " CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/1.1 x" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET /\tHTTP/1.1" CRLF HOST END, "400 a request line without a version"),
+        ROW("GET /a b HTTP/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET " CRLF HOST END, "400 a request line without a version"),
+        ROW("GET  " CRLF HOST END, "400 no target, or more than one space before it"),
+        ROW("GET  HTTP/1.1" CRLF HOST END, "400 no target, or more than one space before it"),
+        ROW("GET HTTP/1.1" CRLF HOST END, "400 a request line without a version"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_versions(void **state)
+{
+    static const struct row rows[] = {
+        ROW("GET / HTTP/1.2" CRLF HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
+        ROW("GET / HTTP/1.9" CRLF HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
+        ROW("GET / HTTP/1.2" CRLF END, "400 no Host"),
+        ROW("GET / HTTP/2.0" CRLF HOST END, "505 not HTTP/1"),
+        ROW("GET / HTTP/9.9" CRLF HOST END, "505 not HTTP/1"),
+        ROW("GET / HTTP/0.9" CRLF HOST END, "505 not HTTP/1"),
+        ROW("GET / HTTP/0.0" CRLF HOST END, "505 not HTTP/1"),
+        ROW("GET /" CRLF HOST END, "400 a request line without a version"),
+        ROW("GET /" CRLF, "400 a request line without a version"),
+        ROW("GET / " CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/1.10" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/10.0" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/01.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/1." CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/1,1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/a.b" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/11" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / http/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HXXX/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("SOURCE / ICE/1.0" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+        ROW("GET / HTTP/1.1\0" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_targets(void **state)
+{
+    static const struct row rows[] = {
+        ROW("GET http://b HTTP/1.1" CRLF HOST END, "GET(GET) 1.1 absolute(http://b) [] at [b][b]|Host=a"),
+        ROW("GET HTTPS://B:8/x?y HTTP/1.1" CRLF HOST END,
+            "GET(GET) 1.1 absolute(HTTPS://B:8/x?y) [/x?y] at [B:8][B]|Host=a"),
+        ROW("GET http://[::1]:80?x HTTP/1.0" CRLF END,
+            "GET(GET) 1.0 absolute(http://[::1]:80?x) [?x] at [[::1]:80][[::1]] close"),
+        ROW("GET http://b/ HTTP/1.1" CRLF END, "400 no Host"),
+        ROW("GET http://b/ HTTP/1.1" CRLF "Host: a b" CRLF END, "400 a bad host"),
+        ROW("OPTIONS * HTTP/1.1" CRLF HOST END, "OPTIONS(OPTIONS) 1.1 asterisk(*) [] at [a][a]|Host=a"),
+        ROW("OPTIONS http://b:1 HTTP/1.1" CRLF HOST END,
+            "OPTIONS(OPTIONS) 1.1 asterisk(http://b:1) [] at [b:1][b]|Host=a"),
+        ROW("OPTIONS http://b/ HTTP/1.1" CRLF HOST END,
+            "OPTIONS(OPTIONS) 1.1 absolute(http://b/) [/] at [b][b]|Host=a"),
+        ROW("GET //a//b HTTP/1.1" CRLF HOST END, "GET(GET) 1.1 origin(//a//b) [//a//b] at [a][a]|Host=a"),
+        ROW("GET * HTTP/1.1" CRLF HOST END, "400 the target * is for OPTIONS"),
+        ROW("OPTIONS *foo HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+        ROW("GET a HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+        ROW("GET ! HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+        ROW("GET ?a HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+        ROW("GET a:80 HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+        ROW("GET http:/a HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+        ROW("GET gopher://a/ HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+        ROW("GET http:///x HTTP/1.1" CRLF HOST END, "400 an empty host"),
+        ROW("GET http:// HTTP/1.1" CRLF HOST END, "400 an empty host"),
+        ROW("GET http://u:p@a/ HTTP/1.1" CRLF HOST END, "400 a bad port"),
+        ROW("GET http://u@a/ HTTP/1.1" CRLF HOST END, "400 a bad host"),
+        ROW("GET http://a:99999/ HTTP/1.1" CRLF HOST END, "400 a bad port"),
+        ROW("GET http://a#b HTTP/1.1" CRLF HOST END, "400 a bad host"),
+        ROW("GET http://a\\b/ HTTP/1.1" CRLF HOST END, "400 a bad host"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+/* Every byte in a path, and in a query. */
+static void test_target_bytes(void **state)
+{
+    static const char both[] = "abcxyzABCXYZ0123456789-._~!$&'()*+,;=:@/%[]|?", query_only[] = "{}^`\\";
+
+    (void)state;
+    for (int byte = 0; byte < 256; byte++) {
+        char in_path[] = "GET /a?b HTTP/1.1" CRLF HOST END, in_query[] = "GET /?ab HTTP/1.1" CRLF HOST END;
+        bool is_both = byte >= 0x80 || (byte != 0 && strchr(both, byte) != NULL) || (byte >= 'a' && byte <= 'z') ||
+                       (byte >= 'A' && byte <= 'Z');
+        bool is_query = is_both || (byte != 0 && strchr(query_only, byte) != NULL);
+        struct head head;
+        char *copy;
+
+        if (byte == ' ') /* divides */
+            continue;
+        in_path[6] = in_query[7] = (char)byte;
+        assert_int_equal(read_pieces(&head, &usual, (struct span){in_path, sizeof in_path - 1}, 0, 64, &copy),
+                         is_both ? HEAD_DONE : HEAD_REFUSED);
+        assert_int_equal(head.status, is_both ? 0 : 400);
+        free(copy);
+        assert_int_equal(read_pieces(&head, &usual, (struct span){in_query, sizeof in_query - 1}, 0, 64, &copy),
+                         is_query ? HEAD_DONE : HEAD_REFUSED);
+        assert_int_equal(head.status, is_query ? 0 : 400);
+        free(copy);
+    }
+}
+
+/* ---- fields ---- */
+
+static void test_fields(void **state)
+{
+    static const struct row rows[] = {
+        ROW(GET "hOsT:a" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|hOsT=a"),
+        ROW(GET HOST "X: \t v \t" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=v"),
+        ROW(GET HOST "X:" CRLF "Y: \t" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=|Y="),
+        ROW(GET HOST "X: a\tb  c:d" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=a\tb  c:d"),
+        ROW(GET HOST "X: \xff\x80" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=\xff\x80"),
+        ROW(GET HOST "!#$%&'*+-.^_`|~09azAZ: y" CRLF END,
+            "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|!#$%&'*+-.^_`|~09azAZ=y"),
+        ROW(GET "A: 1" CRLF HOST "A: 2" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|A=1|Host=a|A=2"),
+        /* names that only look like those that count */
+        ROW(GET HOST "Transfer-Encoding-Foo: x" CRLF "Content-Length-Foo: 1" CRLF "X-Content-Length: 2" CRLF
+                     "Transfer_Encoding: chunked" CRLF "Content_Length: 9" CRLF "Hos: b" CRLF "Hosts: c" CRLF END,
+            "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|Transfer-Encoding-Foo=x|Content-Length-Foo=1"
+            "|X-Content-Length=2|Transfer_Encoding=chunked|Content_Length=9|Hos=b|Hosts=c"),
+        ROW(GET HOST "X : y" CRLF END, "400 white space in a field's name"),
+        ROW(GET HOST "X\t: y" CRLF END, "400 white space in a field's name"),
+        ROW(GET "Host : a" CRLF END, "400 white space in a field's name"),
+        ROW(POST HOST "Content-Length : 5" CRLF END, "400 white space in a field's name"),
+        ROW(POST HOST "Transfer-Encoding : chunked" CRLF END, "400 white space in a field's name"),
+        ROW(GET HOST "Foo Bar: x" CRLF END, "400 white space in a field's name"),
+        ROW(GET " Host: a" CRLF END, "400 a folded field line"),
+        ROW(GET HOST "\tX: y" CRLF END, "400 a folded field line"),
+        ROW(GET HOST "A: b" CRLF " c" CRLF END, "400 a folded field line"),
+        ROW(GET HOST "Transfer-Encoding:" CRLF " chunked" CRLF END, "400 a folded field line"),
+        ROW(GET HOST " " CRLF END, "400 a folded field line"),
+        ROW(GET HOST "X" CRLF END, "400 a field line without a colon"),
+        ROW(GET HOST "Content-Length 10" CRLF END, "400 a field line without a colon"),
+        ROW(GET HOST ": x" CRLF END, "400 a field without a name"),
+        ROW(GET HOST ":" CRLF END, "400 a field without a name"),
+        ROW(GET HOST "X[: y" CRLF END, "400 a field's name is no token"),
+        ROW(GET HOST "X\0: y" CRLF END, "400 a field's name is no token"),
+        ROW(GET HOST "\x80: y" CRLF END, "400 a field's name is no token"),
+        ROW(GET HOST "Content-Length\x85: 10" CRLF END, "400 a field's name is no token"),
+        ROW(GET HOST "X: a\0b" CRLF END, "400 a control character in a field's value"),
+        ROW(GET HOST "X: a\x01" CRLF END, "400 a control character in a field's value"),
+        ROW(GET HOST "X: a\x0b" CRLF END, "400 a control character in a field's value"),
+        ROW(GET HOST "X: a\x1f" CRLF END, "400 a control character in a field's value"),
+        ROW(GET HOST "X: a\x7f" CRLF END, "400 a control character in a field's value"),
+        ROW(GET HOST "X: a\x01", "more"),
+        ROW(GET HOST "X: a\x01" CRLF, "400 a control character in a field's value"), /* the head need not end */
+        ROW(GET HOST "Content-Type: a" CRLF "Content-Type: a" CRLF END, "400 more than one Content-Type"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_hosts(void **state)
+{
+    static const struct row rows[] = {
+        ROW(GET "Host: [::1]:8080" CRLF END, "GET(GET) 1.1 origin(/) [/] at [[::1]:8080][[::1]]|Host=[::1]:8080"),
+        ROW(GET_10 "Host: b:" CRLF END, "GET(GET) 1.0 origin(/) [/] at [b:][b] close|Host=b:"),
+        ROW(GET END, "400 no Host"),
+        ROW(GET HOST HOST END, "400 more than one Host"),
+        ROW(GET HOST "host: b" CRLF END, "400 more than one Host"),
+        ROW(GET_10 HOST HOST END, "400 more than one Host"),
+        ROW(GET "Host:" CRLF END, "400 an empty host"),
+        ROW(GET_10 "Host:" CRLF END, "400 an empty host"),
+        ROW(GET "Host: :80" CRLF END, "400 a bad host"),
+        ROW(GET "Host: a b" CRLF END, "400 a bad host"),
+        ROW(GET "Host: a, b" CRLF END, "400 a bad host"),
+        ROW(GET "Host: a/b" CRLF END, "400 a bad host"),
+        ROW(GET "Host: a:b" CRLF END, "400 a bad port"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+/* ---- framing ---- */
+
+static void test_lengths(void **state)
+{
+    static const struct row rows[] = {
+        ROW(POST HOST "Content-Length: \t5 \t" CRLF "X: y" CRLF END,
+            "POST(POST) 1.1 origin(/) [/] at [a][a] length=5|Host=a|Content-Length=5|X=y"),
+        ROW(POST HOST "cOnTeNt-lEnGtH:0" CRLF END,
+            "POST(POST) 1.1 origin(/) [/] at [a][a] length=0|Host=a|cOnTeNt-lEnGtH=0"),
+        ROW(POST HOST "Content-Length: 0000000000000000000000000000000000000010" CRLF END,
+            "POST(POST) 1.1 origin(/) [/] at [a][a] length=10|Host=a"
+            "|Content-Length=0000000000000000000000000000000000000010"),
+        ROW(POST HOST "Content-Length: 9223372036854775807" CRLF END,
+            "POST(POST) 1.1 origin(/) [/] at [a][a] length=9223372036854775807|Host=a"
+            "|Content-Length=9223372036854775807"),
+        ROW(POST HOST "Content-Length: 9223372036854775808" CRLF END, "413 a Content-Length beyond all numbers"),
+        ROW(POST HOST "Content-Length: 18446744073709551616" CRLF END, "413 a Content-Length beyond all numbers"),
+        ROW(POST HOST "Content-Length: 18446744073709551621" CRLF END, "413 a Content-Length beyond all numbers"),
+        ROW(POST HOST "Content-Length: 99999999999999999999999999999999999999999" CRLF END,
+            "413 a Content-Length beyond all numbers"),
+        ROW(POST HOST "Content-Length: 99999999999999999999999999999999999999999x" CRLF END,
+            "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length:" CRLF END, "400 an empty Content-Length"),
+        ROW(POST HOST "Content-Length: -5" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: +5" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: 0x5" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: 1 2" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: 1_0" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: 5.0" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: 5, 5" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: \xb2" CRLF END, "400 a Content-Length that is no number"),
+        ROW(POST HOST "Content-Length: 5" CRLF "Content-Length: 5" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+        ROW(POST HOST "Content-Length: 5" CRLF "content-length: 6" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+        ROW(POST HOST "Content-Length:" CRLF "Content-Length: 5" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+static void test_transfer_encodings(void **state)
+{
+    static const struct row rows[] = {
+        ROW(POST HOST "Transfer-Encoding: chunked" CRLF END,
+            "POST(POST) 1.1 origin(/) [/] at [a][a] chunked|Host=a|Transfer-Encoding=chunked"),
+        ROW(POST "tRaNsFeR-eNcOdInG:\tChunKed \t" CRLF HOST END,
+            "POST(POST) 1.1 origin(/) [/] at [a][a] chunked|tRaNsFeR-eNcOdInG=ChunKed|Host=a"),
+        ROW(GET HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding-Foo: x" CRLF "Y: z" CRLF END,
+            "GET(GET) 1.1 origin(/) [/] at [a][a] chunked|Host=a|Transfer-Encoding=chunked"
+            "|Transfer-Encoding-Foo=x|Y=z"),
+        ROW(POST HOST "Transfer-Encoding: gzip" CRLF END, "501 an unknown transfer coding"),
+        ROW(POST HOST "Transfer-Encoding: xchunked" CRLF END, "501 an unknown transfer coding"),
+        ROW(POST HOST "Transfer-Encoding: identity" CRLF END, "501 an unknown transfer coding"),
+        ROW(POST HOST "Transfer-Encoding: chunkedchunked" CRLF END, "501 an unknown transfer coding"),
+        ROW(POST HOST "Transfer-Encoding:" CRLF END, "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: chunked, identity" CRLF END, "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: gzip, chunked" CRLF END, "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: ,chunked" CRLF END, "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: chunked," CRLF END, "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: chunked;q=1" CRLF END, "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: \"chunked\"" CRLF END, "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: \xa0"
+                      "chunked\xa0" CRLF END,
+            "400 a bad Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: \x0b"
+                      "chunked" CRLF END,
+            "400 a control character in a field's value"),
+        ROW("POST / HTTP/1.0" CRLF HOST "Transfer-Encoding: chunked" CRLF END, "400 Transfer-Encoding with HTTP/1.0"),
+        ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding: chunked" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding:" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+        ROW(POST HOST "Content-Length: 5" CRLF "Transfer-Encoding: chunked" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Content-Length: 5" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+        ROW(POST HOST "Transfer-Encoding: x" CRLF "Content-Length: 5" CRLF END,
+            "400 more than one Content-Length or Transfer-Encoding"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+/* ---- the other fields that count ---- */
+
+static void test_connection(void **state)
+{
+    static const struct {
+        const char *fields;
+        bool keeps_10, keeps_11;
+    } rows[] = {
+        {"", false, true},
+        {"Connection: close\r\n", false, false},
+        {"Connection: CLOSE \t\r\n", false, false},
+        {"Connection: foo, close\r\n", false, false},
+        {"Connection: , ,close,\r\n", false, false},
+        {"Connection: foo\r\nConnection: close\r\n", false, false},
+        {"Connection: keep-alive\r\n", true, true},
+        {"cOnNeCtIoN: x,\tKeep-Alive\r\n", true, true},
+        {"Connection: keep-alive, close\r\n", false, false},
+        {"Connection: close\r\nConnection: keep-alive\r\n", false, false},
+        {"Connection: closed\r\n", false, true},
+        {"Connection: close x\r\n", false, true},
+        {"Connection:\r\n", false, true},
+        {"Proxy-Connection: keep-alive\r\n", false, true},
+        {"Connection: Upgrade\r\nUpgrade: websocket\r\n", false, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (unsigned minor = 0; minor <= 1; minor++) {
+            struct buffer text = {0};
+            struct head head;
+            char *copy;
+
+            buffer_printf(&text, "GET / HTTP/1.%u" CRLF HOST "%s" CRLF, minor, rows[i].fields);
+            assert_int_equal(read_pieces(&head, &usual, buffer_span(&text), 0, 1, &copy), HEAD_DONE);
+            assert_int_equal(head.len, buffer_len(&text));
+            assert_int_equal(head.keep_alive, minor == 0 ? rows[i].keeps_10 : rows[i].keeps_11);
+            free(copy);
+            buffer_free(&text);
+        }
+    }
+}
+
+static void test_expect(void **state)
+{
+    static const struct row rows[] = {
+        ROW(GET HOST "Expect: 100-continue" CRLF END,
+            "GET(GET) 1.1 origin(/) [/] at [a][a] continue|Host=a|Expect=100-continue"),
+        ROW(GET HOST "expect: , 100-CONTINUE" CRLF END,
+            "GET(GET) 1.1 origin(/) [/] at [a][a] continue|Host=a|expect=, 100-CONTINUE"),
+        ROW(GET HOST "Expect:" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|Expect="),
+        ROW(GET_10 "Expect: 100-continue" CRLF END, "GET(GET) 1.0 origin(/) [/] at [][] close|Expect=100-continue"),
+        ROW(GET_10 "Expect: x" CRLF END, "GET(GET) 1.0 origin(/) [/] at [][] close|Expect=x"),
+        ROW(GET HOST "Expect: x" CRLF END, "417 an unknown expectation"),
+        ROW(GET HOST "Expect: 100-continue, x" CRLF END, "417 an unknown expectation"),
+        ROW(GET HOST "Expect: 100-continue" CRLF "Expect: x" CRLF END, "417 an unknown expectation"),
+        ROW(GET HOST "Expect: 100-continue;q" CRLF END, "417 an unknown expectation"),
+        ROW(GET "Expect: x" CRLF END, "400 no Host"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+/* What the library would end at, or take for its own business. */
+static void test_upgrades(void **state)
+{
+    static const struct row rows[] = {
+        ROW(POST HOST "Connection: Upgrade" CRLF "Upgrade: x" CRLF "Content-Length: 5" CRLF "Y: z" CRLF END "hello",
+            "POST(POST) 1.1 origin(/) [/] at [a][a] length=5|Host=a|Connection=Upgrade|Upgrade=x|Content-Length=5"
+            "|Y=z+5"),
+        ROW(GET HOST "Connection: keep-alive, Upgrade, HTTP2-Settings" CRLF "Upgrade: h2c" CRLF END,
+            "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|Connection=keep-alive, Upgrade, HTTP2-Settings|Upgrade=h2c"),
+    };
+
+    (void)state;
+    CHECK(rows);
+}
+
+/* ---- limits ---- */
+
+/* before, n times c, behind */
+static void fill(struct buffer *to, const char *before, size_t n, char c, const char *behind)
+{
+    buffer_clear(to);
+    buffer_append(to, before, strlen(before));
+    memset(buffer_reserve(to, n), c, n);
+    buffer_added(to, n);
+    buffer_append(to, behind, strlen(behind));
+}
+
+static void check_refused(const struct head_limits *limits, const struct buffer *text, const char *expected)
+{
+    check(limits, buffer_span(text), expected);
+}
+
+static void check_accepted(const struct head_limits *limits, const struct buffer *text)
+{
+    struct head head;
+    char *copy;
+
+    assert_int_equal(read_pieces(&head, limits, buffer_span(text), 0, 97, &copy), HEAD_DONE);
+    assert_int_equal(head.len, buffer_len(text));
+    free(copy);
+}
+
+static void test_long_targets(void **state)
+{
+    static const char refused[] = "414 a target that is too long";
+    static const struct head_limits no_target_limit = {MAX_HEAD, MAX_HEAD, ROOM};
+    struct buffer text = {0};
+
+    (void)state;
+    fill(&text, "GET /", MAX_TARGET - 1, 'a', " HTTP/1.1" CRLF HOST END);
+    check_accepted(&usual, &text);
+    fill(&text, "GET /", MAX_TARGET, 'a', " HTTP/1.1" CRLF HOST END);
+    check_refused(&usual, &text, refused);
+    fill(&text, "GET /", MAX_TARGET, 'a', "");
+    check_refused(&usual, &text, refused);
+    fill(&text, "GET /", MAX_TARGET, 'a', "\n");
+    check_refused(&usual, &text, refused);
+    fill(&text, "GET /", MAX_TARGET, '\x01', " HTTP/1.1" CRLF);
+    check_refused(&usual, &text, refused);
+    fill(&text, "GET /", MAX_TARGET - 1, 'a', "\r");
+    check_refused(&usual, &text, refused);
+    fill(&text, "GET /", MAX_TARGET - 1, 'a', "");
+    check_refused(&usual, &text, "more");
+    fill(&text, "GET /", 100000, 'a', " HTTP/1.1" CRLF HOST END);
+    check_refused(&usual, &text, refused);
+    check_refused(&no_target_limit, &text, "414 a request line that is too long");
+    fill(&text, "GET / ", 100000, 'a', CRLF HOST END);
+    check_refused(&usual, &text, "414 a request line that is too long");
+    fill(&text, "", 100000, 'A', " / HTTP/1.1" CRLF HOST END);
+    check_refused(&usual, &text, "501 a method longer than any");
+    buffer_free(&text);
+}
+
+static void test_long_heads(void **state)
+{
+    static const char refused[] = "431 a head that is too long";
+    static const struct head_limits roomy = {200000, MAX_TARGET, ROOM};
+    size_t rest = strlen(GET HOST "X: " CRLF END);
+    struct buffer text = {0};
+
+    (void)state;
+    fill(&text, GET HOST "X: ", MAX_HEAD - rest, 'a', CRLF END);
+    check_accepted(&usual, &text);
+    fill(&text, GET HOST "X: ", MAX_HEAD - rest + 1, 'a', CRLF END);
+    check_refused(&usual, &text, refused);
+    fill(&text, GET HOST "X: ", 100000, 'a', CRLF END);
+    check_refused(&usual, &text, refused);
+    check_accepted(&roomy, &text); /* beyond the library's own limit of 80 KiB */
+    fill(&text, GET HOST, 100000, 'a', ": b" CRLF END);
+    check_refused(&usual, &text, refused);
+    fill(&text, GET HOST "X: ", MAX_HEAD - rest, '\x01', CRLF END);
+    check_refused(&usual, &text, "400 a control character in a field's value");
+    fill(&text, GET HOST "X: ", MAX_HEAD, '\x01', CRLF END);
+    check_refused(&usual, &text, refused);
+    fill(&text, "", 81000, '\n', GET HOST END);
+    check_refused(&usual, &text, "400 a request line that does not begin with a method and a space");
+    buffer_free(&text);
+}
+
+static void test_many_fields(void **state)
+{
+    static const struct head_limits ten = {MAX_HEAD, MAX_TARGET, 10}, beyond = {MAX_HEAD, MAX_TARGET, ROOM + 10};
+    struct buffer text = {0};
+
+    (void)state;
+    for (unsigned n = 9; n <= ROOM + 1; n++) {
+        buffer_clear(&text);
+        buffer_append(&text, GET, strlen(GET));
+        for (unsigned i = 1; i < n; i++)
+            buffer_printf(&text, "X-%u: y" CRLF, i);
+        buffer_append(&text, HOST END, strlen(HOST END));
+        if (n <= 10)
+            check_accepted(&ten, &text);
+        else if (n == 11)
+            check_refused(&ten, &text, "431 too many fields");
+        if (n <= ROOM)
+            check_accepted(&beyond, &text);
+        else
+            check_refused(&beyond, &text, "431 too many fields"); /* there is no room for them */
+    }
+    buffer_free(&text);
+}
+
+/* ---- the contract around it ---- */
+
+static void test_refusal_is_final(void **state)
+{
+    struct field fields[ROOM];
+    struct head head;
+
+    (void)state;
+    head_init(&head, fields, ROOM);
+    assert_int_equal(head_read(&head, &usual, "HEAD / HTTP/1.0 " CRLF, 18), HEAD_REFUSED);
+    assert_int_equal(head.status, 400);
+    assert_int_equal(head.method, METHOD_HEAD);
+    assert_int_equal(head_read(&head, &usual, GET HOST END, strlen(GET HOST END)), HEAD_REFUSED);
+    assert_int_equal(head.status, 400);
+}
+
+static void test_lookups(void **state)
+{
+    static const char text[] = GET HOST "A: 1, two ,, three" CRLF "B:" CRLF "a: four" CRLF END;
+    struct field fields[ROOM];
+    struct head head;
+
+    (void)state;
+    head_init(&head, fields, ROOM);
+    assert_int_equal(head_read(&head, &usual, text, sizeof text - 1), HEAD_DONE);
+    assert_ptr_equal(head_field(&head, SPAN("a")), &fields[1]);
+    assert_ptr_equal(head_field(&head, SPAN("B")), &fields[2]);
+    assert_null(head_field(&head, SPAN("C")));
+    assert_null(head_field(&head, SPAN("")));
+    assert_true(head_has_token(&head, SPAN("a"), SPAN("1")));
+    assert_true(head_has_token(&head, SPAN("A"), SPAN("TWO")));
+    assert_true(head_has_token(&head, SPAN("A"), SPAN("three")));
+    assert_true(head_has_token(&head, SPAN("A"), SPAN("four")));
+    assert_false(head_has_token(&head, SPAN("A"), SPAN("thre")));
+    assert_false(head_has_token(&head, SPAN("A"), SPAN("two ")));
+    assert_false(head_has_token(&head, SPAN("A"), SPAN("")));
+    assert_false(head_has_token(&head, SPAN("B"), SPAN("1")));
+    assert_false(head_has_token(&head, SPAN("C"), SPAN("1")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_request),        cmocka_unit_test(test_empty_lines_before),
+        cmocka_unit_test(test_line_ends),        cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_spaces),           cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_targets),          cmocka_unit_test(test_target_bytes),
+        cmocka_unit_test(test_fields),           cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_lengths),          cmocka_unit_test(test_transfer_encodings),
+        cmocka_unit_test(test_connection),       cmocka_unit_test(test_expect),
+        cmocka_unit_test(test_upgrades),         cmocka_unit_test(test_long_targets),
+        cmocka_unit_test(test_long_heads),       cmocka_unit_test(test_many_fields),
+        cmocka_unit_test(test_refusal_is_final), cmocka_unit_test(test_lookups),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -33,7 +33,7 @@ struct config_pairs {
 };
 
 struct config_words {
-    char **at;
+    char **at; /* NULL behind the last, as an argv has it; NULL itself when there is none */
     size_t n;
 };
 

@@ -61,8 +61,9 @@ enum text_result text_to_duration(const char *text, uint64_t *number_out)
 
 static void add_word(struct config_words *words, struct span word)
 {
-    words->at = memory_resize(words->at, (words->n + 1) * sizeof *words->at);
+    words->at = memory_resize(words->at, (words->n + 2) * sizeof *words->at);
     words->at[words->n++] = memory_copy(word.at, word.len);
+    words->at[words->n] = NULL;
 }
 
 bool text_to_words(const char *text, struct config_words *words)

@@ -12,6 +12,7 @@
  */
 #include "gateway/gateway.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -40,6 +41,7 @@ struct passage {
     struct metavars vars; /* its spans live as long as the exchange */
     struct exchange_address remote, local;
     char id[EXCHANGE_ID_LEN + 1];
+    int exit_code; /* -1: not known */
     struct buffer filename; /* of what runs */
     struct event *timer;
     uint64_t granted_us;
@@ -399,6 +401,8 @@ static void on_errors(void *arg, struct span bytes)
     struct buffer tag = {0};
 
     buffer_printf(&tag, "[%s] %.*s", p->id, (int)buffer_len(&p->filename), buffer_at(&p->filename));
+    if (p->route->pool != NULL)
+        buffer_printf(&tag, " (pool %s, process %ld)", p->route->pool->name, p->run != NULL ? p->run->pid : 0);
     note_sign(p);
     p->stderr_bytes += bytes.len;
     if (bytes.len > 0)
@@ -417,6 +421,18 @@ static void on_drained(void *arg)
         exchange_want_body(p->exchange);
 }
 
+static void fail_without_head(struct passage *p)
+{
+    const char *what = p->reply != NULL ? "ended within the head of its response" : "ended without a response";
+    char why[96];
+
+    if (p->exit_code >= 0)
+        snprintf(why, sizeof why, "%s, with exit status %d", what, p->exit_code);
+    else
+        snprintf(why, sizeof why, "%s", what);
+    fail(p, 502, why);
+}
+
 static void on_complete(void *arg)
 {
     struct passage *p = arg;
@@ -425,7 +441,7 @@ static void on_complete(void *arg)
         return;
     exchange_phase(p->exchange, PHASE_BODY, p->granted_us);
     if (!p->is.head_done)
-        fail(p, 502, p->reply != NULL ? "ended within the head of its response" : "ended without a response");
+        fail_without_head(p);
     else if (p->chunked != NULL)
         fail(p, 502, "ended within a chunked body");
     else
@@ -465,6 +481,7 @@ static void on_ended(void *arg, const struct run_result *result)
         return;
     }
     note_result(&p->exchange->record, p, result);
+    p->exit_code = result->exit_code;
     p->run = NULL;
     if (result->cause == RUN_COMPLETE)
         on_complete(p);
@@ -601,6 +618,7 @@ void gateway_serve(struct gateway *gateway, struct exchange *exchange, const str
     p->gateway = gateway;
     p->exchange = exchange;
     p->route = target->route;
+    p->exit_code = -1;
     p->timer = evtimer_new(gateway->options.base, on_timer, p);
     fill_variables(p, target);
     p->request = (struct run_request){

@@ -228,7 +228,7 @@ void exchange_end(struct exchange *exchange)
     struct connection *c = exchange->connection;
 
     connection_enter(c);
-    if (!exchange->is.head_sent && !exchange->is.has_length)
+    if (!exchange->is.head_sent && !exchange->is.has_length && exchange->status != 304)
         exchange_length(exchange, exchange->written);
     if (exchange->is.has_length && !exchange->is.no_body && exchange->written < exchange->length)
         exchange->is.is_cut = true;

@@ -46,18 +46,18 @@ static void missing(char *text, size_t size, const char *program)
     ssize_t len = first_line(program, line);
 
     if (len < 0) {
-        snprintf(text, size, "%s: %s; correct the path or create the file", program, strerror(ENOENT));
+        snprintf(text, size, "%s; correct the path or create the file", strerror(ENOENT));
         return;
     }
     char *interpreter = interpreter_of(line);
     if (interpreter == NULL)
-        snprintf(text, size, "%s: its ELF interpreter or a library is missing; is it built for this system?", program);
+        snprintf(text, size, "its ELF interpreter or a library is missing; is it built for this system?");
     else if (strchr(interpreter, '\r') != NULL || (len > 0 && line[len - 1] == '\r'))
-        snprintf(text, size, "%s: its \"#!\" line ends in CR LF, so the interpreter is not found; "
-                             "save the file with LF line ends", program);
+        snprintf(text, size, "its \"#!\" line ends in CR LF, so the interpreter is not found; "
+                             "save the file with LF line ends");
     else
-        snprintf(text, size, "%s: interpreter \"%s\" of its \"#!\" line is not there; install it or correct the line",
-                 program, interpreter);
+        snprintf(text, size, "interpreter \"%s\" of its \"#!\" line is not there; install it or correct the line",
+                 interpreter);
 }
 
 /* The first directory above the program that may not be searched, in `path`; false when all may. */
@@ -77,14 +77,14 @@ static void denied(char *text, size_t size, const char *program)
     struct stat about;
 
     if (closed_directory(program, path, sizeof path))
-        snprintf(text, size, "%s: directory %s may not be entered; chmod +x it", program, path);
+        snprintf(text, size, "directory %s may not be entered; chmod +x it", path);
     else if (stat(program, &about) == 0 && !S_ISREG(about.st_mode))
-        snprintf(text, size, "%s: is no regular file", program);
+        snprintf(text, size, "is no regular file");
     else if (faccessat(AT_FDCWD, program, X_OK, AT_EACCESS) != 0)
-        snprintf(text, size, "%s: no execute permission; chmod +x it", program);
+        snprintf(text, size, "no execute permission; chmod +x it");
     else
-        snprintf(text, size, "%s: may not be executed; is its interpreter executable, its file system mounted noexec, "
-                             "or its user kept from it?", program);
+        snprintf(text, size, "may not be executed; is its interpreter executable, its file system mounted noexec, "
+                             "or its user kept from it?");
 }
 
 static void not_executable(char *text, size_t size, const char *program)
@@ -93,11 +93,11 @@ static void not_executable(char *text, size_t size, const char *program)
     ssize_t len = first_line(program, line);
 
     if (len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
-        snprintf(text, size, "%s: begins with a byte order mark; save it without", program);
+        snprintf(text, size, "begins with a byte order mark; save it without");
     else if (len >= 4 && memcmp(line, "\177ELF", 4) == 0)
-        snprintf(text, size, "%s: is built for another kind of machine", program);
+        snprintf(text, size, "is built for another kind of machine");
     else
-        snprintf(text, size, "%s: is neither a program of this system nor a script with a \"#!\" first line", program);
+        snprintf(text, size, "is neither a program of this system nor a script with a \"#!\" first line");
 }
 
 void diagnose_start(char *text, size_t size, const char *program, enum spawn_stage stage, int error)
@@ -117,7 +117,7 @@ void diagnose_start(char *text, size_t size, const char *program, enum spawn_sta
     else if (stage == SPAWN_EXEC && error == ENOEXEC)
         not_executable(text, size, program);
     else
-        snprintf(text, size, "%s: %s: %s", program, stages[stage], strerror(error));
+        snprintf(text, size, "%s: %s", stages[stage], strerror(error));
 }
 
 void diagnose_end(char *text, size_t size, int status)

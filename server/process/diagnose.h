@@ -6,7 +6,7 @@
 
 #include "process/spawn.h"
 
-/* Writes the cause to text (size bytes, NUL-terminated): "x.py: no execute permission; chmod +x it".
+/* Writes the cause to text (size bytes, NUL-terminated): "no execute permission; chmod +x it".
  * `error` is the errno of the stage; what cannot be seen from it is looked up in the file (its first line) and its path. */
 void diagnose_start(char *text, size_t size, const char *program, enum spawn_stage stage, int error);
 

@@ -1,4 +1,5 @@
-/* What programs get of the server's own environment, and what the configuration adds to it. */
+/* What programs get of the server's own environment, and what the configuration adds to it. PATH is always there: too
+ * many scripts are lost without. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,6 +59,7 @@ char **environment_base(const struct config_pairs *env, const struct config_word
             add_pair(&list, pass_env->at[i], getenv(pass_env->at[i]));
     if (whole)
         add_own(&list);
+    add_pair(&list, "PATH", getenv("PATH") != NULL ? getenv("PATH") : "/usr/local/bin:/usr/bin:/bin");
     return list.at;
 }
 

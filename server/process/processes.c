@@ -61,7 +61,7 @@ static void note_failure(struct pool *pool, const char *cause)
         log_error("pool %s: nothing runs: %s; trying again, later and later", pool->config->name, cause);
     pool->is_down = true;
     struct message message = {.kind = MESSAGE_DOWN};
-    message.text_len = (size_t)snprintf(message.text, sizeof message.text, "%s", cause);
+    message.text_len = (size_t)snprintf(message.text, sizeof message.text, "%.4000s", cause);
     for (unsigned front = 0; front < LENDER_FRONTS; front++)
         if (pool->lender.shares[front].is_here)
             pool_tell(pool, front, &message);
@@ -212,7 +212,7 @@ static int start_one(struct pool *pool)
 {
     struct process *process = memory_zeroed(1, sizeof *process);
     struct scoreboard *scoreboard = pool->all->options.scoreboard;
-    char path[SOCKET_PATH], cause[4096];
+    char path[SOCKET_PATH], cause[4096], text[4096 + 256];
     enum spawn_stage stage = SPAWN_FORK;
 
     process->pool = pool;
@@ -234,8 +234,9 @@ static int start_one(struct pool *pool)
     unlink(path);
     free(process);
     diagnose_start(cause, sizeof cause, program_of(pool), stage, -error);
-    log_error("pool %s: %s", pool->config->name, cause);
-    note_failure(pool, cause);
+    snprintf(text, sizeof text, "%.200s: %s", program_of(pool), cause);
+    log_error("pool %s: %s", pool->config->name, text);
+    note_failure(pool, text);
     return error;
 }
 

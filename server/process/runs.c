@@ -140,7 +140,7 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
     char *block = read_block(fds[3], &len);
 
     if (block == NULL) {
-        snprintf(cause, MESSAGE_MAX_TEXT, "%s: its environment is longer than %d bytes", path, MAX_BLOCK);
+        snprintf(cause, MESSAGE_MAX_TEXT, "its environment is longer than %d bytes", MAX_BLOCK);
         return -E2BIG;
     }
     char **env = join_environment(pool, block, len);
@@ -175,7 +175,7 @@ int runs_start(struct pool *pool, unsigned front, const struct message *message,
         return -EPROTO;
     int error = resolve(pool, message->text, path);
     if (error != 0) {
-        snprintf(cause, sizeof cause, "%.3000s: %s", message->text, strerror(-error));
+        snprintf(cause, sizeof cause, "%s", strerror(-error));
         send_refusal(pool, front, message->id, -error, true, cause);
         return 0;
     }

@@ -38,9 +38,10 @@ void spawn_prepare(void)
     setrlimit(RLIMIT_NOFILE, &raised);
 }
 
+/* Used as a volatile object: the parent reads what the child has written, which no compiler can see. */
 struct outcome {
-    volatile int error;
-    volatile enum spawn_stage stage;
+    int error;
+    enum spawn_stage stage;
 };
 
 /* The raw calls: glibc's wrappers would make every thread of the parent, whose memory this is, change its user. */
@@ -94,7 +95,7 @@ static void default_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void become_program(const struct spawn *spawn, pid_t parent, struct outcome *outcome)
+static void become_program(const struct spawn *spawn, pid_t parent, volatile struct outcome *outcome)
 {
     outcome->stage = SPAWN_LIMITS;
     setsid();
@@ -121,7 +122,7 @@ fail:
 
 pid_t spawn_program(const struct spawn *spawn, enum spawn_stage *stage_out)
 {
-    struct outcome outcome = {0, SPAWN_FORK};
+    volatile struct outcome outcome = {0, SPAWN_FORK};
     pid_t parent = getpid();
     sigset_t all, before;
 

@@ -429,22 +429,32 @@ static void receive(struct borrower *borrower, const struct message *message, co
 
 /* ---- what the gateway says ---- */
 
+/* Mostly the pipe takes it all: nothing is copied then. Returns what is left to be written later. */
+static struct span write_at_once(struct cgi_run *run, struct span bytes)
+{
+    ssize_t n = bytes.len > 0 ? write(run->in_fd, bytes.at, bytes.len) : 0;
+
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
+        close_event(&run->in, &run->in_fd);
+        return SPAN("");
+    }
+    return span_from(bytes, n > 0 ? (size_t)n : 0);
+}
+
 static bool feed(struct run *base, struct span bytes, bool last)
 {
     struct cgi_run *run = (struct cgi_run *)base;
-    bool was_empty = buffer_len(&run->input) == 0;
-    ssize_t n = 0;
 
     run->is.last_input |= last;
     if (run->in_fd < 0)
         return false; /* it does not read: the rest is dropped */
-    if (was_empty && bytes.len > 0) {
-        n = write(run->in_fd, bytes.at, bytes.len);
-        n = n > 0 ? n : 0;
-    }
-    buffer_append_span(&run->input, span_from(bytes, (size_t)n));
-    if (buffer_len(&run->input) == 0 ? last : was_empty)
-        write_input(run); /* closes it, or waits for room, or learns that nobody reads */
+    if (buffer_len(&run->input) == 0)
+        bytes = write_at_once(run, bytes);
+    buffer_append_span(&run->input, bytes);
+    if (buffer_len(&run->input) > 0)
+        event_add(run->in, NULL);
+    else if (last)
+        close_event(&run->in, &run->in_fd);
     run->is.input_full = buffer_len(&run->input) > 0;
     return run->is.input_full;
 }

@@ -266,6 +266,8 @@ static void on_drain(void *arg, bool has_deadline)
 {
     struct front *front = arg;
 
+    for (size_t i = 0; i < front->config->server.listen.n; i++)
+        close(front->start->listen_fds[i]); /* with the keeper's, the last: who connects is refused at once */
     http_drain(front->http, has_deadline ? front->config->server.drain_timeout_ms * 1000 : 0, on_drained, front);
 }
 

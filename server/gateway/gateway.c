@@ -457,14 +457,14 @@ static void note_result(struct access_record *record, const struct passage *p, c
     record->stderr_bytes = p->stderr_bytes;
     record->pid = p->run->pid;
     record->retries = p->run->retries;
+    if (p->granted_us != 0 && result->cpu_us != PHASE_NONE)
+        record->phase_us[PHASE_REAP] = clock_us() - p->granted_us;
 }
 
 /* What was logged no sooner than now, since the program's end was not known. */
 static void log_late(struct passage *p, const struct run_result *result)
 {
     note_result(&p->record, p, result);
-    if (p->granted_us != 0)
-        p->record.phase_us[PHASE_REAP] = clock_us() - p->granted_us;
     p->gateway->options.log(p->gateway->options.arg, &p->record);
 }
 

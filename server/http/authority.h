@@ -1,4 +1,4 @@
-/* The authority of an http URI, and the value of Host: host[:port] (RFC 9110 section 4.2, RFC 3986 section 3.2). Pure. */
+/* The authority of an http URI, and Host's value: host[:port] (RFC 9110 section 4.2, RFC 3986 section 3.2). Pure. */
 #ifndef GATEHOUSE_HTTP_AUTHORITY_H
 #define GATEHOUSE_HTTP_AUTHORITY_H
 

@@ -76,6 +76,7 @@ static void set_timeout(struct connection *c, uint64_t timeout_us)
 /* Has on_timer() called in the loop's next turn. */
 static void call_soon(struct connection *c)
 {
+    c->is.is_called = true;
     event_active(&c->timer, EV_TIMEOUT, 0);
 }
 
@@ -436,6 +437,7 @@ static void finish_exchange(struct connection *c)
     want_writing(c, false);
     change_state(c, CONN_IDLE);
     read_again(c);
+    set_timeout(c, c->http->options.keepalive_timeout_us);
 }
 
 /* One input buffer is kept for the next that needs one: mostly the very next. */
@@ -459,8 +461,6 @@ static void rest(struct connection *c)
     }
     give_buffer(c, &c->in);
     buffer_free(&c->out);
-    if (!c->is.is_fresh)
-        set_timeout(c, c->http->options.keepalive_timeout_us);
 }
 
 /* Gives the head's bytes to the exchange; what is behind them stays in c->in. */
@@ -793,20 +793,24 @@ static void expire(struct connection *c)
     }
 }
 
+/* Comes for the deadline; too early for it, when that was put off meanwhile; or because it was called. */
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct connection *c = arg;
     uint64_t deadline = c->deadline_us;
+    bool is_over = deadline != 0 && clock_us() >= deadline;
 
     (void)fd, (void)what;
+    c->timer_at_us = 0; /* it was taken off, too, if it was called */
+    if (!is_over)
+        set_deadline(c, deadline);
+    if (!is_over && !c->is.is_called)
+        return;
+    c->is.is_called = false;
     connection_enter(c);
-    if (!event_pending(&c->timer, EV_TIMEOUT, NULL))
-        c->timer_at_us = 0;
-    if (deadline != 0 && clock_us() >= deadline) {
+    if (is_over) {
         c->deadline_us = 0;
         expire(c);
-    } else if (deadline != 0) {
-        set_deadline(c, deadline);
     }
     connection_leave(c);
 }

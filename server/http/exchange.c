@@ -139,13 +139,19 @@ static void append_framing(struct exchange *exchange)
     }
 }
 
+/* A body that the handler has never asked for, or never will again, is in the way of the next request. */
+static bool is_unwanted_body(const struct exchange *exchange)
+{
+    return !exchange->is.asked_for_body || exchange->is.ended;
+}
+
 /* The last fields and the empty line. After this, the head is on its way. */
 static void close_head(struct exchange *exchange)
 {
     struct connection *c = exchange->connection;
 
     append_framing(exchange);
-    if (c->http->is_draining || (!exchange->is.wants_body && !connection_skip_body(c)))
+    if (c->http->is_draining || (is_unwanted_body(exchange) && !connection_skip_body(c)))
         c->is.keep = false;
     if (!c->is.keep)
         append(exchange, SPAN("Connection: close\r\n"));
@@ -232,8 +238,8 @@ void exchange_end(struct exchange *exchange)
         exchange_length(exchange, exchange->written);
     if (exchange->is.has_length && !exchange->is.no_body && exchange->written < exchange->length)
         exchange->is.is_cut = true;
-    send_parts(exchange, (struct span){"", 0}, !exchange->is.is_cut);
     exchange->is.ended = true;
+    send_parts(exchange, (struct span){"", 0}, !exchange->is.is_cut);
     connection_leave(c);
 }
 
@@ -312,10 +318,10 @@ void exchange_want_body(struct exchange *exchange)
     if (exchange->is.body_done)
         return;
     exchange->is.wants_body = true;
-    if (exchange->head.expect_continue && !exchange->is.continued && exchange->body_bytes == 0 &&
+    if (exchange->head.expect_continue && !exchange->is.asked_for_body && exchange->body_bytes == 0 &&
         buffer_len(&c->in) == 0)
         exchange_interim(exchange, 100, (struct span){"", 0});
-    exchange->is.continued = true;
+    exchange->is.asked_for_body = true;
     connection_want_body(c);
 }
 

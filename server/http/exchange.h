@@ -70,9 +70,9 @@ struct exchange {
         bool has_length : 1;
         bool is_chunked : 1;
         bool no_body : 1;     /* HEAD, 204, 304: what is written is dropped */
-        bool wants_body : 1;
-        bool body_done : 1;   /* all of the request's body has been received */
-        bool continued : 1;   /* 100 (Continue) is not, or no longer, due */
+        bool asked_for_body : 1; /* by exchange_want_body(), ever: 100 (Continue) is due no longer */
+        bool wants_body : 1;     /* ... and has not said "enough" since */
+        bool body_done : 1;      /* all of the request's body has been received */
         bool is_cut : 1;      /* the response ends visibly incomplete */
     } is;
     struct field fields[]; /* the request's; room for max_fields */

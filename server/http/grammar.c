@@ -24,9 +24,8 @@
     (IS_SENT_PATH(c) || (c) == '?' || (c) == '{' || (c) == '}' || (c) == '^' || (c) == '`' || (c) == '\\')
 
 #define ONE(c)                                                                                                         \
-    (IS_TOKEN(c) ? CHAR_TOKEN : 0) | (IS_TEXT(c) ? CHAR_TEXT : 0) | (IS_UNRESERVED(c) ? CHAR_UNRESERVED : 0) |         \
-        (IS_PATH(c) ? CHAR_PATH : 0) | (IS_SENT_PATH(c) ? CHAR_SENT_PATH : 0) |                                        \
-        (IS_SENT_QUERY(c) ? CHAR_SENT_QUERY : 0)
+    ((IS_TOKEN(c) ? CHAR_TOKEN : 0) | (IS_TEXT(c) ? CHAR_TEXT : 0) | (IS_UNRESERVED(c) ? CHAR_UNRESERVED : 0) |        \
+     (IS_PATH(c) ? CHAR_PATH : 0) | (IS_SENT_PATH(c) ? CHAR_SENT_PATH : 0) | (IS_SENT_QUERY(c) ? CHAR_SENT_QUERY : 0))
 #define FOUR(c)       ONE(c), ONE((c) + 1), ONE((c) + 2), ONE((c) + 3)
 #define SIXTEEN(c)    FOUR(c), FOUR((c) + 4), FOUR((c) + 8), FOUR((c) + 12)
 #define SIXTY_FOUR(c) SIXTEEN(c), SIXTEEN((c) + 16), SIXTEEN((c) + 32), SIXTEEN((c) + 48)

@@ -260,15 +260,17 @@ static int on_name(struct http_parser *parser, const char *at, size_t len)
 
     if (head->n_fields >= head->n_lines)
         return -1;
-    head->fields[head->n_fields].name = (struct span){at, len};
+    head->fields[head->n_fields++] = (struct field){.name = {at, len}, .value = {at + len, 0}};
     return 0;
 }
 
+/* Of an empty value the library tells only when it sees the next line, and then there may be a field in between. */
 static int on_value(struct http_parser *parser, const char *at, size_t len)
 {
     struct head *head = parser->data;
 
-    head->fields[head->n_fields++].value = grammar_trim((struct span){at, len});
+    if (len > 0)
+        head->fields[head->n_fields - 1].value = grammar_trim((struct span){at, len});
     return 0;
 }
 

@@ -47,6 +47,7 @@ struct connection {
         bool is_watching : 1; /* reads nothing now, only looks whether the client is gone */
         bool is_writing : 1;  /* the writer event is on */
         bool is_fresh : 1;    /* no request yet */
+        bool is_called : 1;   /* on_timer() is to take what steps there are, whatever the time */
     } is;
     struct event reader, writer, timer;
     struct buffer in;  /* received and not used yet */

@@ -158,7 +158,8 @@ static void receive(void *arg, const struct message *message, int *fds, unsigned
         log_error("front %u asks for what it may not; it is ended", front->number);
     channel_destroy(front->channel);
     front->channel = NULL;
-    kill(front->pid, SIGKILL);
+    if (message != NULL || keeper->state == KEEPER_RUNNING)
+        kill(front->pid, SIGKILL); /* else it is exiting, as it was told to */
 }
 
 /* Closes everything that a front has no business with. The kept ones are few, so one pass a gap is cheap. */

@@ -71,6 +71,12 @@ static inline const char *route_directory(const struct config_route *route)
     return route->dir != NULL ? route->dir : route->site->root;
 }
 
+/* Who its programs run as: who it names, or else who the fronts run as. */
+static inline const struct config_user *pool_user(const struct pool *pool, const struct config_user *named)
+{
+    return named->name != NULL ? named : &pool->all->options.config->server.user;
+}
+
 /* pools.c */
 void pool_lend_process(struct pool *pool, struct process *process);
 void pool_tell(struct pool *pool, unsigned front, struct message *message);

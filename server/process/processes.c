@@ -183,7 +183,7 @@ static int spawn_on(struct pool *pool, struct process *process, int listener, en
         .argv = pool->script != NULL ? own_argv : pool->config->command.at,
         .envp = pool->env,
         .directory = pool->config->chdir,
-        .user = &pool->config->user,
+        .user = pool_user(pool, &pool->config->user),
         .rlimits = &pool->config->rlimits,
     };
     char directory[4096];

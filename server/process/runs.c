@@ -132,7 +132,7 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
     struct spawn spawn = {
         .fds = {fds[0], fds[1], fds[2]},
         .argv = argv,
-        .user = &pool->route->user,
+        .user = pool_user(pool, &pool->route->user),
         .rlimits = &pool->route->rlimits,
     };
     enum spawn_stage stage;

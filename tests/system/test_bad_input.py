@@ -39,18 +39,18 @@ def test_configuration(lab, text, words):
 
 
 def test_line_numbers(lab):
-    code, error = lab.refused("[site *]\nroot = {root}\n\nindecks = x\n")
+    code, error = lab.refused("[site *]\nroot = {root}\n\nindx = x\n")
     path = lab.here("gatehouse-1.conf")
     with open(path, encoding="ascii") as file:
-        number = [line.strip() for line in file].index("indecks = x") + 1
+        number = [line.strip() for line in file].index("indx = x") + 1
     assert code == 1
     assert f"{path}:{number}: " in error and '"index"' in error
 
 
 def test_all_errors_in_one_go(lab):
-    code, error = lab.refused(SITE + "indecks = a\n" + CGI + "max_runing = 3\n", headder_timeout="1s")
+    code, error = lab.refused(SITE + "indx = a\n" + CGI + "max_runing = 3\n", headder_timeout="1s")
     assert code == 1
-    for word in ("indecks", "max_runing", "headder_timeout"):
+    for word in ("indx", "max_runing", "headder_timeout"):
         assert len([line for line in error.splitlines() if f'"{word}"' in line]) == 1, error
 
 
@@ -142,8 +142,7 @@ def test_script_says_nothing(lab, running):
     response = running.get("/cgi-bin/die.sh")
     assert response.status == 502
     running.wait_log("cannot go on: no disk", response.id)
-    line = running.wait_log("die.sh", "7")
-    assert "exit" in line
+    running.wait_log("die.sh", "exit status 7")
 
 
 def test_fastcgi_command_that_ends_at_once(lab):

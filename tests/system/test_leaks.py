@@ -168,6 +168,7 @@ def test_memory_of_connections(lab):
     """Connections that have sent half a head: what one costs is bounded."""
     server = lab.serve(CONFIG, header_timeout="60s")
     lab.file("root/file", b"x" * 1000)
+    lab.file("root/big", b"y" * (1 << 20))
     assert not run(server, 200)
     settle(server)
     before = look(server)["pss"]

@@ -167,15 +167,6 @@ def check_php_upload(server):
     os.unlink(path)
 
 
-def check_php_upload_in_chunks(server):
-    content = os.urandom(3 << 20)
-    body = (b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n'
-            b"Content-Type: application/octet-stream\r\n\r\n" + content + b"\r\n--b--\r\n")
-    response = server.request("POST", "/app/upload.php", body, chunked=True,
-                              fields=[("Content-Type", "multipart/form-data; boundary=b")])
-    assert json.loads(response.text)["file"]["sha256"] == hashlib.sha256(content).hexdigest()
-
-
 def check_php_session(server):
     cookie = []
     for n in range(1, 11):
@@ -226,7 +217,7 @@ def check_files(server):
         assert client.get("/").body == b"<p>front page\n"
 
 
-CHECKS = [check_git, check_php_variables, check_php_upload, check_php_upload_in_chunks, check_php_session,
+CHECKS = [check_git, check_php_variables, check_php_upload, check_php_session,
           check_php_processes, check_count, check_files]
 
 

@@ -43,7 +43,7 @@ static const struct {
 } bad[] = {
 #define BAD(text, why)                                                                                                 \
     {                                                                                                                  \
-        {"" text, sizeof text - 1}, why                                                                                \
+        {"" text, sizeof(text) - 1}, why                                                                               \
     }
     BAD("", "an empty host"),
     BAD(":", "a bad host"),

@@ -17,9 +17,9 @@ struct row {
 
 #define ROW(text, expected)                                                                                            \
     {                                                                                                                  \
-        "" text, sizeof text - 1, expected                                                                             \
+        "" text, sizeof(text) - 1, expected                                                                            \
     }
-#define CHECK(rows) check_rows(rows, sizeof rows / sizeof rows[0])
+#define CHECK(rows) check_rows(rows, sizeof(rows) / sizeof((rows)[0]))
 
 #define CRLF        "\r\n"
 #define LAST        "0" CRLF CRLF

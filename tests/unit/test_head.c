@@ -25,45 +25,69 @@ struct row {
 
 #define ROW(text, expected)                                                                                            \
     {                                                                                                                  \
-        "" text, sizeof text - 1, expected                                                                             \
+        "" text, sizeof(text) - 1, expected                                                                            \
     }
-#define CHECK(rows) check_rows(rows, sizeof rows / sizeof rows[0])
 
-#define CRLF        "\r\n"
-#define GET         "GET / HTTP/1.1" CRLF
-#define GET_10      "GET / HTTP/1.0" CRLF
-#define POST        "POST / HTTP/1.1" CRLF
-#define HOST        "Host: a" CRLF
-#define END         CRLF
+struct table {
+    const struct row *rows;
+    size_t n;
+};
 
-/* Everything that a head says, as text, and "+5" when 5 of the len bytes are behind it. */
+#define N_OF(rows)   (sizeof(rows) / sizeof((rows)[0]))
+#define TABLE(rows)  cmocka_unit_test_prestate(test_rows, (&(struct table){rows, N_OF(rows)}))
+
+#define CRLF         "\r\n"
+#define GET          "GET / HTTP/1.1" CRLF
+#define GET_10       "GET / HTTP/1.0" CRLF
+#define POST         "POST / HTTP/1.1" CRLF
+#define HOST         "Host: a" CRLF
+#define END          CRLF
+
+#define BAD_START    "400 a request line that does not begin with a method and a space"
+#define BAD_VERSION  "400 a request line that does not end in a space and HTTP/1.1"
+#define BAD_LF       "400 a line that ends in LF without CR"
+#define BAD_VALUE    "400 a control character in a field's value"
+#define BAD_NAME     "400 a field's name is no token"
+#define BAD_TARGET   "400 a target that is neither a path nor an http URI"
+#define TWO_FRAMINGS "400 more than one Content-Length or Transfer-Encoding"
+#define BAD_LENGTH   "400 a Content-Length that is no number"
+#define HUGE_LENGTH  "413 a Content-Length beyond all numbers"
+
+/*
+ * Everything that a head says, as text: "GET / @a|Host=a". What is usual is left out: HTTP/1.1, the origin form, a path
+ * and query that are the target, a host that is the authority. "+5": of the len bytes, 5 are behind it.
+ */
 static void describe(struct buffer *to, const struct head *h, enum head_result result, size_t len)
 {
-    static const char *const methods[] = {"GET", "HEAD", "POST", "OPTIONS", "other"};
-    static const char *const forms[] = {"origin", "absolute", "asterisk"};
+    static const char *const methods[] = {"GET", "HEAD", "POST", "OPTIONS", "other "};
+    static const char *const forms[] = {"", " absolute", " asterisk"};
 
     buffer_clear(to);
-    if (result == HEAD_MORE) {
-        buffer_printf(to, "more");
-    } else if (result == HEAD_REFUSED) {
-        buffer_printf(to, "%u %s", h->status, h->why);
-    } else {
-        buffer_printf(to, "%s(%.*s) 1.%u %s(%.*s) [%.*s] at [%.*s][%.*s]", methods[h->method], (int)h->method_text.len,
-                      h->method_text.at, h->minor, forms[h->form], (int)h->target.len, h->target.at,
-                      (int)h->path_and_query.len, h->path_and_query.at, (int)h->authority.len, h->authority.at,
-                      (int)h->host.len, h->host.at);
-        if (h->has_length || h->length > 0)
-            buffer_printf(to, " length=%llu", (unsigned long long)h->length);
-        buffer_printf(to, "%s%s%s", h->is_chunked ? " chunked" : "", h->keep_alive ? "" : " close",
-                      h->expect_continue ? " continue" : "");
-        for (unsigned i = 0; i < h->n_fields; i++) {
-            const struct field *f = &h->fields[i];
-
-            buffer_printf(to, "|%.*s=%.*s", (int)f->name.len, f->name.at, (int)f->value.len, f->value.at);
-        }
-        if (h->len != len)
-            buffer_printf(to, "+%zu", len - h->len);
+    if (result != HEAD_DONE) {
+        buffer_printf(to, result == HEAD_MORE ? "more" : "%u %s", h->status, h->why);
+        buffer_append(to, "", 1);
+        return;
     }
+    buffer_printf(to, "%s", methods[h->method]);
+    if (!span_is(h->method_text, span_of(methods[h->method])))
+        buffer_append_span(to, h->method_text);
+    buffer_printf(to, " %.*s%s", (int)h->target.len, h->target.at, forms[h->form]);
+    if (!span_is(h->path_and_query, h->target))
+        buffer_printf(to, " [%.*s]", (int)h->path_and_query.len, h->path_and_query.at);
+    buffer_printf(to, " @%.*s", (int)h->authority.len, h->authority.at);
+    if (!span_is(h->host, h->authority))
+        buffer_printf(to, " host=%.*s", (int)h->host.len, h->host.at);
+    if (h->has_length || h->length > 0)
+        buffer_printf(to, " length=%llu", (unsigned long long)h->length);
+    buffer_printf(to, "%s%s%s%s", h->minor == 0 ? " 1.0" : "", h->is_chunked ? " chunked" : "",
+                  h->keep_alive ? "" : " close", h->expect_continue ? " continue" : "");
+    for (unsigned i = 0; i < h->n_fields; i++) {
+        const struct field *f = &h->fields[i];
+
+        buffer_printf(to, "|%.*s=%.*s", (int)f->name.len, f->name.at, (int)f->value.len, f->value.at);
+    }
+    if (h->len != len)
+        buffer_printf(to, "+%zu", len - h->len);
     buffer_append(to, "", 1);
 }
 
@@ -120,81 +144,92 @@ static void check(const struct head_limits *limits, struct span bytes, const cha
     buffer_free(&seen);
 }
 
-static void check_rows(const struct row *rows, size_t n)
+static void test_rows(void **state)
 {
-    for (size_t i = 0; i < n; i++)
-        check(&usual, (struct span){rows[i].bytes, rows[i].len}, rows[i].expected);
+    const struct table *table = *state;
+
+    for (size_t i = 0; i < table->n; i++)
+        check(&usual, (struct span){table->rows[i].bytes, table->rows[i].len}, table->rows[i].expected);
 }
 
 /* ---- the request line ---- */
 
-static void test_a_request(void **state)
-{
-    static const struct row rows[] = {
-        ROW(GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
-        ROW("HEAD /a?b HTTP/1.1" CRLF HOST END, "HEAD(HEAD) 1.1 origin(/a?b) [/a?b] at [a][a]|Host=a"),
-        ROW("POST /a HTTP/1.1" CRLF HOST "Content-Length: 5" CRLF END "hello",
-            "POST(POST) 1.1 origin(/a) [/a] at [a][a] length=5|Host=a|Content-Length=5+5"),
-        ROW("OPTIONS /a HTTP/1.1" CRLF HOST END, "OPTIONS(OPTIONS) 1.1 origin(/a) [/a] at [a][a]|Host=a"),
-        ROW(GET_10 END, "GET(GET) 1.0 origin(/) [/] at [][] close"),
-        /* what follows a head is no part of it */
-        ROW(GET HOST END GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a+27"),
-        ROW(GET HOST END "\n\0nonsense", "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a+10"),
-        /* and what is not here is waited for */
-        ROW("", "more"),
-        ROW("\r", "more"),
-        ROW("GE", "more"),
-        ROW("GET / HTTP/1.1\r", "more"),
-        ROW(GET HOST, "more"),
-        ROW(GET HOST "\r", "more"),
-        ROW(GET HOST "X: \x01", "more"),
-    };
+static const struct row a_request[] = {
+    ROW(GET HOST END, "GET / @a|Host=a"),
+    ROW("HEAD /a?b HTTP/1.1" CRLF HOST END, "HEAD /a?b @a|Host=a"),
+    ROW("POST /a HTTP/1.1" CRLF HOST "Content-Length: 5" CRLF END "hello",
+        "POST /a @a length=5|Host=a|Content-Length=5+5"),
+    ROW("OPTIONS /a HTTP/1.1" CRLF HOST END, "OPTIONS /a @a|Host=a"),
+    ROW(GET_10 END, "GET / @ 1.0 close"),
+    /* what follows a head is no part of it */
+    ROW(GET HOST END GET HOST END, "GET / @a|Host=a+27"),
+    ROW(GET HOST END "\n\0nonsense", "GET / @a|Host=a+10"),
+    /* and what is not here is waited for */
+    ROW("", "more"),
+    ROW("\r", "more"),
+    ROW("GE", "more"),
+    ROW("GET / HTTP/1.1\r", "more"),
+    ROW(GET HOST, "more"),
+    ROW(GET HOST "\r", "more"),
+    ROW(GET HOST "X: \x01", "more"),
+};
 
-    (void)state;
-    CHECK(rows);
-}
+static const struct row empty_lines_before[] = {
+    ROW(CRLF GET HOST END, "GET / @a|Host=a"),
+    ROW(CRLF CRLF GET HOST END, "GET / @a|Host=a"),
+    ROW(CRLF CRLF POST "Content-Length: 1" CRLF HOST END, "POST / @a length=1|Content-Length=1|Host=a"),
+    ROW(CRLF CRLF CRLF GET HOST END, "400 too many empty lines"),
+    ROW("\n" GET HOST END, BAD_START),
+    ROW("\r" GET HOST END, BAD_START),
+    ROW(" " CRLF GET HOST END, BAD_START),
+};
 
-static void test_empty_lines_before(void **state)
-{
-    static const struct row rows[] = {
-        ROW(CRLF GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
-        ROW(CRLF CRLF GET HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
-        ROW(CRLF CRLF "POST / HTTP/1.1" CRLF "Content-Length: 1" CRLF HOST END,
-            "POST(POST) 1.1 origin(/) [/] at [a][a] length=1|Content-Length=1|Host=a"),
-        ROW(CRLF CRLF CRLF GET HOST END, "400 too many empty lines"),
-        ROW("\n" GET HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("\r" GET HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW(" " CRLF GET HOST END, "400 a request line that does not begin with a method and a space"),
-    };
+static const struct row line_ends[] = {
+    ROW("GET / HTTP/1.1\nHost: a\n\n", BAD_LF),
+    ROW("GET / HTTP/1.1\n" HOST END, BAD_LF),
+    ROW(GET "Host: a\nX: y" CRLF END, BAD_LF),
+    ROW(GET HOST "\n", BAD_LF),
+    ROW(GET HOST "X: a\nb" CRLF END, BAD_LF),
+    ROW(GET HOST "X\n: b" CRLF END, BAD_LF),
+    ROW("GET /\nHTTP/1.1" CRLF HOST END, BAD_LF),
+    ROW("GET / HTTP/1.1\r" HOST END, BAD_VERSION),
+    ROW("GET / HTTP/1.1\r\r\n" HOST END, BAD_VERSION),
+    ROW(GET HOST "A: b\rc" CRLF END, BAD_VALUE),
+    ROW(GET HOST "A: b\r\r\n" END, BAD_VALUE),
+    ROW(GET HOST "A:\rTransfer-Encoding: chunked" CRLF END, BAD_VALUE),
+    ROW(GET HOST "\rZGET /evil: HTTP/1.1" CRLF HOST END, BAD_NAME),
+    ROW(GET HOST "A\rB: c" CRLF END, BAD_NAME),
+};
 
-    (void)state;
-    CHECK(rows);
-}
+static const struct row bad_methods[] = {
+    ROW("FOO / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("get / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("Get / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("GETT / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("GE / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("-bl / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("PRI * HTTP/2.0" CRLF END "SM" CRLF END, "501 an unknown method"),
+    ROW("G ET / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("FOO ", "501 an unknown method"), /* before its line has ended */
+    ROW("CONNECT a:80 HTTP/1.1" CRLF "Host: a:80" CRLF END, "501 CONNECT: there are no tunnels"),
+    ROW("CONNECT /a HTTP/1.1" CRLF HOST END, "501 CONNECT: there are no tunnels"),
+    ROW("LONGLONGLONGLONGLONGLONGLONGLONGL / HTTP/1.1" CRLF HOST END, "501 a method longer than any"),
+    ROW("LONGLONGLONGLONGLONGLONGLONGLONGL\x01", "501 a method longer than any"),
+    ROW("LONGLONGLONGLONGLONGLONGLONGLONG / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
+    ROW("LONGLONGLONGLONGLONGLONGLONGLONG", "more"),
+    ROW(" / HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW(" GET / HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET\t/ HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET\x0c/ HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET\0 / HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET/ HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("G{}T / HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET\xc3\x9f / HTTP/1.1" CRLF END, BAD_START),
+    ROW("GET" CRLF HOST END, BAD_START),
+    ROW("\x16\x03\x01", BAD_START), /* TLS */
+};
 
-static void test_line_ends(void **state)
-{
-    static const struct row rows[] = {
-        ROW("GET / HTTP/1.1\nHost: a\n\n", "400 a line that ends in LF without CR"),
-        ROW("GET / HTTP/1.1\n" HOST END, "400 a line that ends in LF without CR"),
-        ROW(GET "Host: a\nX: y" CRLF END, "400 a line that ends in LF without CR"),
-        ROW(GET HOST "\n", "400 a line that ends in LF without CR"),
-        ROW(GET HOST "X: a\nb" CRLF END, "400 a line that ends in LF without CR"),
-        ROW(GET HOST "X\n: b" CRLF END, "400 a line that ends in LF without CR"),
-        ROW("GET /\nHTTP/1.1" CRLF HOST END, "400 a line that ends in LF without CR"),
-        ROW("GET / HTTP/1.1\r" HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/1.1\r\r\n" HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW(GET HOST "A: b\rc" CRLF END, "400 a control character in a field's value"),
-        ROW(GET HOST "A: b\r\r\n" END, "400 a control character in a field's value"),
-        ROW(GET HOST "A:\rTransfer-Encoding: chunked" CRLF END, "400 a control character in a field's value"),
-        ROW(GET HOST "\rZGET /evil: HTTP/1.1" CRLF HOST END, "400 a field's name is no token"),
-        ROW(GET HOST "A\rB: c" CRLF END, "400 a field's name is no token"),
-    };
-
-    (void)state;
-    CHECK(rows);
-}
-
-static void test_methods(void **state)
+static void test_other_methods(void **state)
 {
     static const char *const others[] = {
         "DELETE",     "PUT",       "TRACE",       "COPY",     "LOCK",   "MKCOL",  "MOVE",  "PROPFIND",
@@ -202,41 +237,13 @@ static void test_methods(void **state)
         "MKACTIVITY", "CHECKOUT",  "MERGE",       "M-SEARCH", "NOTIFY", "PATCH",  "PURGE", "MKCALENDAR",
         "LINK",       "SUBSCRIBE", "UNSUBSCRIBE", "UNLINK",   "SOURCE",
     };
-    static const struct row rows[] = {
-        ROW("FOO / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("get / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("Get / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("GETT / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("GE / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("-bl / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("PRI * HTTP/2.0" CRLF END "SM" CRLF END, "501 an unknown method"),
-        ROW("G ET / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("FOO ", "501 an unknown method"), /* before its line has ended */
-        ROW("CONNECT a:80 HTTP/1.1" CRLF "Host: a:80" CRLF END, "501 CONNECT: there are no tunnels"),
-        ROW("CONNECT /a HTTP/1.1" CRLF HOST END, "501 CONNECT: there are no tunnels"),
-        ROW("LONGLONGLONGLONGLONGLONGLONGLONGL / HTTP/1.1" CRLF HOST END, "501 a method longer than any"),
-        ROW("LONGLONGLONGLONGLONGLONGLONGLONGL\x01", "501 a method longer than any"),
-        ROW("LONGLONGLONGLONGLONGLONGLONGLONG / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-        ROW("LONGLONGLONGLONGLONGLONGLONGLONG", "more"),
-        ROW(" / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW(" GET / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("GET\t/ HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("GET\x0c/ HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("GET\0 / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("GET/ HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("G{}T / HTTP/1.1" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("GET\xc3\x9f / HTTP/1.1" CRLF END, "400 a request line that does not begin with a method and a space"),
-        ROW("GET" CRLF HOST END, "400 a request line that does not begin with a method and a space"),
-        ROW("\x16\x03\x01", "400 a request line that does not begin with a method and a space"), /* TLS */
-    };
 
     (void)state;
-    CHECK(rows);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         struct buffer text = {0}, expected = {0};
 
         buffer_printf(&text, "%s / HTTP/1.1" CRLF HOST END, others[i]);
-        buffer_printf(&expected, "other(%s) 1.1 origin(/) [/] at [a][a]|Host=a", others[i]);
+        buffer_printf(&expected, "other %s / @a|Host=a", others[i]);
         buffer_append(&expected, "", 1);
         check(&usual, buffer_span(&text), buffer_at(&expected));
         buffer_free(&text);
@@ -244,92 +251,72 @@ static void test_methods(void **state)
     }
 }
 
-static void test_spaces(void **state)
-{
-    static const struct row rows[] = {
-        ROW("GET  / HTTP/1.1" CRLF HOST END, "400 no target, or more than one space before it"),
-        ROW("GET /  HTTP/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/1.1 " CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/1.1 x" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET /\tHTTP/1.1" CRLF HOST END, "400 a request line without a version"),
-        ROW("GET /a b HTTP/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET " CRLF HOST END, "400 a request line without a version"),
-        ROW("GET  " CRLF HOST END, "400 no target, or more than one space before it"),
-        ROW("GET  HTTP/1.1" CRLF HOST END, "400 no target, or more than one space before it"),
-        ROW("GET HTTP/1.1" CRLF HOST END, "400 a request line without a version"),
-    };
+static const struct row spaces[] = {
+    ROW("GET  / HTTP/1.1" CRLF HOST END, "400 no target, or more than one space before it"),
+    ROW("GET /  HTTP/1.1" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/1.1 " CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/1.1 x" CRLF HOST END, BAD_VERSION),
+    ROW("GET /\tHTTP/1.1" CRLF HOST END, "400 a request line without a version"),
+    ROW("GET /a b HTTP/1.1" CRLF HOST END, BAD_VERSION),
+    ROW("GET " CRLF HOST END, "400 a request line without a version"),
+    ROW("GET  " CRLF HOST END, "400 no target, or more than one space before it"),
+    ROW("GET  HTTP/1.1" CRLF HOST END, "400 no target, or more than one space before it"),
+    ROW("GET HTTP/1.1" CRLF HOST END, "400 a request line without a version"),
+};
 
-    (void)state;
-    CHECK(rows);
-}
+static const struct row versions[] = {
+    ROW("GET / HTTP/1.2" CRLF HOST END, "GET / @a|Host=a"),
+    ROW("GET / HTTP/1.9" CRLF HOST END, "GET / @a|Host=a"),
+    ROW("GET / HTTP/1.2" CRLF END, "400 no Host"),
+    ROW("GET / HTTP/2.0" CRLF HOST END, "505 not HTTP/1"),
+    ROW("GET / HTTP/9.9" CRLF HOST END, "505 not HTTP/1"),
+    ROW("GET / HTTP/0.9" CRLF HOST END, "505 not HTTP/1"),
+    ROW("GET / HTTP/0.0" CRLF HOST END, "505 not HTTP/1"),
+    ROW("GET /" CRLF HOST END, "400 a request line without a version"),
+    ROW("GET /" CRLF, "400 a request line without a version"),
+    ROW("GET / " CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/1.10" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/10.0" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/01.1" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/1." CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/1,1" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/.1" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/a.b" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/11" CRLF HOST END, BAD_VERSION),
+    ROW("GET / http/1.1" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HXXX/1.1" CRLF HOST END, BAD_VERSION),
+    ROW("SOURCE / ICE/1.0" CRLF HOST END, BAD_VERSION),
+    ROW("GET / HTTP/1.1\0" CRLF HOST END, BAD_VERSION),
+};
 
-static void test_versions(void **state)
-{
-    static const struct row rows[] = {
-        ROW("GET / HTTP/1.2" CRLF HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
-        ROW("GET / HTTP/1.9" CRLF HOST END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a"),
-        ROW("GET / HTTP/1.2" CRLF END, "400 no Host"),
-        ROW("GET / HTTP/2.0" CRLF HOST END, "505 not HTTP/1"),
-        ROW("GET / HTTP/9.9" CRLF HOST END, "505 not HTTP/1"),
-        ROW("GET / HTTP/0.9" CRLF HOST END, "505 not HTTP/1"),
-        ROW("GET / HTTP/0.0" CRLF HOST END, "505 not HTTP/1"),
-        ROW("GET /" CRLF HOST END, "400 a request line without a version"),
-        ROW("GET /" CRLF, "400 a request line without a version"),
-        ROW("GET / " CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/1.10" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/10.0" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/01.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/1." CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/1,1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/a.b" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/11" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / http/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HXXX/1.1" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("SOURCE / ICE/1.0" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-        ROW("GET / HTTP/1.1\0" CRLF HOST END, "400 a request line that does not end in a space and HTTP/1.1"),
-    };
-
-    (void)state;
-    CHECK(rows);
-}
-
-static void test_targets(void **state)
-{
-    static const struct row rows[] = {
-        ROW("GET http://b HTTP/1.1" CRLF HOST END, "GET(GET) 1.1 absolute(http://b) [] at [b][b]|Host=a"),
-        ROW("GET HTTPS://B:8/x?y HTTP/1.1" CRLF HOST END,
-            "GET(GET) 1.1 absolute(HTTPS://B:8/x?y) [/x?y] at [B:8][B]|Host=a"),
-        ROW("GET http://[::1]:80?x HTTP/1.0" CRLF END,
-            "GET(GET) 1.0 absolute(http://[::1]:80?x) [?x] at [[::1]:80][[::1]] close"),
-        ROW("GET http://b/ HTTP/1.1" CRLF END, "400 no Host"),
-        ROW("GET http://b/ HTTP/1.1" CRLF "Host: a b" CRLF END, "400 a bad host"),
-        ROW("OPTIONS * HTTP/1.1" CRLF HOST END, "OPTIONS(OPTIONS) 1.1 asterisk(*) [] at [a][a]|Host=a"),
-        ROW("OPTIONS http://b:1 HTTP/1.1" CRLF HOST END,
-            "OPTIONS(OPTIONS) 1.1 asterisk(http://b:1) [] at [b:1][b]|Host=a"),
-        ROW("OPTIONS http://b/ HTTP/1.1" CRLF HOST END,
-            "OPTIONS(OPTIONS) 1.1 absolute(http://b/) [/] at [b][b]|Host=a"),
-        ROW("GET //a//b HTTP/1.1" CRLF HOST END, "GET(GET) 1.1 origin(//a//b) [//a//b] at [a][a]|Host=a"),
-        ROW("GET * HTTP/1.1" CRLF HOST END, "400 the target * is for OPTIONS"),
-        ROW("OPTIONS *foo HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
-        ROW("GET a HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
-        ROW("GET ! HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
-        ROW("GET ?a HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
-        ROW("GET a:80 HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
-        ROW("GET http:/a HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
-        ROW("GET gopher://a/ HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
-        ROW("GET http:///x HTTP/1.1" CRLF HOST END, "400 an empty host"),
-        ROW("GET http:// HTTP/1.1" CRLF HOST END, "400 an empty host"),
-        ROW("GET http://u:p@a/ HTTP/1.1" CRLF HOST END, "400 a bad port"),
-        ROW("GET http://u@a/ HTTP/1.1" CRLF HOST END, "400 a bad host"),
-        ROW("GET http://a:99999/ HTTP/1.1" CRLF HOST END, "400 a bad port"),
-        ROW("GET http://a#b HTTP/1.1" CRLF HOST END, "400 a bad host"),
-        ROW("GET http://a\\b/ HTTP/1.1" CRLF HOST END, "400 a bad host"),
-    };
-
-    (void)state;
-    CHECK(rows);
-}
+static const struct row targets[] = {
+    ROW("GET http://b HTTP/1.1" CRLF HOST END, "GET http://b absolute [] @b|Host=a"),
+    ROW("GET HTTPS://B:8/x?y HTTP/1.1" CRLF HOST END, "GET HTTPS://B:8/x?y absolute [/x?y] @B:8 host=B|Host=a"),
+    ROW("GET http://[::1]:80?x HTTP/1.0" CRLF END,
+        "GET http://[::1]:80?x absolute [?x] @[::1]:80 host=[::1] 1.0 close"),
+    ROW("OPTIONS * HTTP/1.1" CRLF HOST END, "OPTIONS * asterisk [] @a|Host=a"),
+    ROW("OPTIONS http://b:1 HTTP/1.1" CRLF HOST END, "OPTIONS http://b:1 asterisk [] @b:1 host=b|Host=a"),
+    ROW("OPTIONS http://b/ HTTP/1.1" CRLF HOST END, "OPTIONS http://b/ absolute [/] @b|Host=a"),
+    ROW("OPTIONS http://b? HTTP/1.1" CRLF HOST END, "OPTIONS http://b? absolute [?] @b|Host=a"),
+    ROW("GET //a//b HTTP/1.1" CRLF HOST END, "GET //a//b @a|Host=a"),
+    ROW("GET http://u:p@a/ HTTP/1.1" CRLF HOST END, "400 a bad port"),
+    ROW("GET http://u@a/ HTTP/1.1" CRLF HOST END, "400 a bad host"),
+    ROW("GET http://b/ HTTP/1.1" CRLF END, "400 no Host"),
+    ROW("GET http://b/ HTTP/1.1" CRLF "Host: a b" CRLF END, "400 a bad host"),
+    ROW("GET * HTTP/1.1" CRLF HOST END, "400 the target * is for OPTIONS"),
+    ROW("OPTIONS *foo HTTP/1.1" CRLF HOST END, BAD_TARGET),
+    ROW("GET a HTTP/1.1" CRLF HOST END, BAD_TARGET),
+    ROW("GET ! HTTP/1.1" CRLF HOST END, BAD_TARGET),
+    ROW("GET ?a HTTP/1.1" CRLF HOST END, BAD_TARGET),
+    ROW("GET a:80 HTTP/1.1" CRLF HOST END, BAD_TARGET),
+    ROW("GET http:/a HTTP/1.1" CRLF HOST END, BAD_TARGET),
+    ROW("GET gopher://a/ HTTP/1.1" CRLF HOST END, BAD_TARGET),
+    ROW("GET http:///x HTTP/1.1" CRLF HOST END, "400 an empty host"),
+    ROW("GET http:// HTTP/1.1" CRLF HOST END, "400 an empty host"),
+    ROW("GET http://a:99999/ HTTP/1.1" CRLF HOST END, "400 a bad port"),
+    ROW("GET http://a#b HTTP/1.1" CRLF HOST END, "400 a bad host"),
+    ROW("GET http://a\\b/ HTTP/1.1" CRLF HOST END, "400 a bad host"),
+};
 
 /* Every byte in a path, and in a query. */
 static void test_target_bytes(void **state)
@@ -361,163 +348,120 @@ static void test_target_bytes(void **state)
 
 /* ---- fields ---- */
 
-static void test_fields(void **state)
-{
-    static const struct row rows[] = {
-        ROW(GET "hOsT:a" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|hOsT=a"),
-        ROW(GET HOST "X: \t v \t" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=v"),
-        ROW(GET HOST "X:" CRLF "Y: \t" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=|Y="),
-        ROW(GET HOST "X: a\tb  c:d" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=a\tb  c:d"),
-        ROW(GET HOST "X: \xff\x80" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|X=\xff\x80"),
-        ROW(GET HOST "!#$%&'*+-.^_`|~09azAZ: y" CRLF END,
-            "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|!#$%&'*+-.^_`|~09azAZ=y"),
-        ROW(GET "A: 1" CRLF HOST "A: 2" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|A=1|Host=a|A=2"),
-        /* names that only look like those that count */
-        ROW(GET HOST "Transfer-Encoding-Foo: x" CRLF "Content-Length-Foo: 1" CRLF "X-Content-Length: 2" CRLF
-                     "Transfer_Encoding: chunked" CRLF "Content_Length: 9" CRLF "Hos: b" CRLF "Hosts: c" CRLF END,
-            "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|Transfer-Encoding-Foo=x|Content-Length-Foo=1"
-            "|X-Content-Length=2|Transfer_Encoding=chunked|Content_Length=9|Hos=b|Hosts=c"),
-        ROW(GET HOST "X : y" CRLF END, "400 white space in a field's name"),
-        ROW(GET HOST "X\t: y" CRLF END, "400 white space in a field's name"),
-        ROW(GET "Host : a" CRLF END, "400 white space in a field's name"),
-        ROW(POST HOST "Content-Length : 5" CRLF END, "400 white space in a field's name"),
-        ROW(POST HOST "Transfer-Encoding : chunked" CRLF END, "400 white space in a field's name"),
-        ROW(GET HOST "Foo Bar: x" CRLF END, "400 white space in a field's name"),
-        ROW(GET " Host: a" CRLF END, "400 a folded field line"),
-        ROW(GET HOST "\tX: y" CRLF END, "400 a folded field line"),
-        ROW(GET HOST "A: b" CRLF " c" CRLF END, "400 a folded field line"),
-        ROW(GET HOST "Transfer-Encoding:" CRLF " chunked" CRLF END, "400 a folded field line"),
-        ROW(GET HOST " " CRLF END, "400 a folded field line"),
-        ROW(GET HOST "X" CRLF END, "400 a field line without a colon"),
-        ROW(GET HOST "Content-Length 10" CRLF END, "400 a field line without a colon"),
-        ROW(GET HOST ": x" CRLF END, "400 a field without a name"),
-        ROW(GET HOST ":" CRLF END, "400 a field without a name"),
-        ROW(GET HOST "X[: y" CRLF END, "400 a field's name is no token"),
-        ROW(GET HOST "X\0: y" CRLF END, "400 a field's name is no token"),
-        ROW(GET HOST "\x80: y" CRLF END, "400 a field's name is no token"),
-        ROW(GET HOST "Content-Length\x85: 10" CRLF END, "400 a field's name is no token"),
-        ROW(GET HOST "X: a\0b" CRLF END, "400 a control character in a field's value"),
-        ROW(GET HOST "X: a\x01" CRLF END, "400 a control character in a field's value"),
-        ROW(GET HOST "X: a\x0b" CRLF END, "400 a control character in a field's value"),
-        ROW(GET HOST "X: a\x1f" CRLF END, "400 a control character in a field's value"),
-        ROW(GET HOST "X: a\x7f" CRLF END, "400 a control character in a field's value"),
-        ROW(GET HOST "X: a\x01", "more"),
-        ROW(GET HOST "X: a\x01" CRLF, "400 a control character in a field's value"), /* the head need not end */
-        ROW(GET HOST "Content-Type: a" CRLF "Content-Type: a" CRLF END, "400 more than one Content-Type"),
-    };
+static const struct row field_lines[] = {
+    ROW(GET "hOsT:a" CRLF END, "GET / @a|hOsT=a"),
+    ROW(GET HOST "X: \t v \t" CRLF END, "GET / @a|Host=a|X=v"),
+    ROW(GET HOST "X:" CRLF "Y: \t" CRLF END, "GET / @a|Host=a|X=|Y="),
+    ROW(GET HOST "X: a\tb  c:d" CRLF END, "GET / @a|Host=a|X=a\tb  c:d"),
+    ROW(GET HOST "X: \xff\x80" CRLF END, "GET / @a|Host=a|X=\xff\x80"),
+    ROW(GET HOST "!#$%&'*+-.^_`|~09azAZ: y" CRLF END, "GET / @a|Host=a|!#$%&'*+-.^_`|~09azAZ=y"),
+    ROW(GET "A: 1" CRLF HOST "A: 2" CRLF END, "GET / @a|A=1|Host=a|A=2"),
+    /* names that only look like those that count */
+    ROW(GET HOST "Transfer-Encoding-Foo: x" CRLF "Content-Length-Foo: 1" CRLF "Content_Length: 9" CRLF END,
+        "GET / @a|Host=a|Transfer-Encoding-Foo=x|Content-Length-Foo=1|Content_Length=9"),
+    ROW(GET HOST "X-Content-Length: 2" CRLF "Transfer_Encoding: chunked" CRLF "Hos: b" CRLF "Hosts: c" CRLF END,
+        "GET / @a|Host=a|X-Content-Length=2|Transfer_Encoding=chunked|Hos=b|Hosts=c"),
+    ROW(GET HOST "X : y" CRLF END, "400 white space in a field's name"),
+    ROW(GET HOST "X\t: y" CRLF END, "400 white space in a field's name"),
+    ROW(GET "Host : a" CRLF END, "400 white space in a field's name"),
+    ROW(POST HOST "Content-Length : 5" CRLF END, "400 white space in a field's name"),
+    ROW(POST HOST "Transfer-Encoding : chunked" CRLF END, "400 white space in a field's name"),
+    ROW(GET HOST "Foo Bar: x" CRLF END, "400 white space in a field's name"),
+    ROW(GET " Host: a" CRLF END, "400 a folded field line"),
+    ROW(GET HOST "\tX: y" CRLF END, "400 a folded field line"),
+    ROW(GET HOST "A: b" CRLF " c" CRLF END, "400 a folded field line"),
+    ROW(GET HOST "Transfer-Encoding:" CRLF " chunked" CRLF END, "400 a folded field line"),
+    ROW(GET HOST " " CRLF END, "400 a folded field line"),
+    ROW(GET HOST "X" CRLF END, "400 a field line without a colon"),
+    ROW(GET HOST "Content-Length 10" CRLF END, "400 a field line without a colon"),
+    ROW(GET HOST ": x" CRLF END, "400 a field without a name"),
+    ROW(GET HOST ":" CRLF END, "400 a field without a name"),
+    ROW(GET HOST "X[: y" CRLF END, BAD_NAME),
+    ROW(GET HOST "X\0: y" CRLF END, BAD_NAME),
+    ROW(GET HOST "\x80: y" CRLF END, BAD_NAME),
+    ROW(GET HOST "Content-Length\x85: 10" CRLF END, BAD_NAME),
+    ROW(GET HOST "X: a\0b" CRLF END, BAD_VALUE),
+    ROW(GET HOST "X: a\x01" CRLF END, BAD_VALUE),
+    ROW(GET HOST "X: a\x0b" CRLF END, BAD_VALUE),
+    ROW(GET HOST "X: a\x1f" CRLF END, BAD_VALUE),
+    ROW(GET HOST "X: a\x7f" CRLF END, BAD_VALUE),
+    ROW(GET HOST "X: a\x01", "more"),
+    ROW(GET HOST "X: a\x01" CRLF, BAD_VALUE), /* the head need not end */
+    ROW(GET HOST "Content-Type: a" CRLF "Content-Type: a" CRLF END, "400 more than one Content-Type"),
+};
 
-    (void)state;
-    CHECK(rows);
-}
-
-static void test_hosts(void **state)
-{
-    static const struct row rows[] = {
-        ROW(GET "Host: [::1]:8080" CRLF END, "GET(GET) 1.1 origin(/) [/] at [[::1]:8080][[::1]]|Host=[::1]:8080"),
-        ROW(GET_10 "Host: b:" CRLF END, "GET(GET) 1.0 origin(/) [/] at [b:][b] close|Host=b:"),
-        ROW(GET END, "400 no Host"),
-        ROW(GET HOST HOST END, "400 more than one Host"),
-        ROW(GET HOST "host: b" CRLF END, "400 more than one Host"),
-        ROW(GET_10 HOST HOST END, "400 more than one Host"),
-        ROW(GET "Host:" CRLF END, "400 an empty host"),
-        ROW(GET_10 "Host:" CRLF END, "400 an empty host"),
-        ROW(GET "Host: :80" CRLF END, "400 a bad host"),
-        ROW(GET "Host: a b" CRLF END, "400 a bad host"),
-        ROW(GET "Host: a, b" CRLF END, "400 a bad host"),
-        ROW(GET "Host: a/b" CRLF END, "400 a bad host"),
-        ROW(GET "Host: a:b" CRLF END, "400 a bad port"),
-    };
-
-    (void)state;
-    CHECK(rows);
-}
+static const struct row hosts[] = {
+    ROW(GET "Host: [::1]:8080" CRLF END, "GET / @[::1]:8080 host=[::1]|Host=[::1]:8080"),
+    ROW(GET_10 "Host: b:" CRLF END, "GET / @b: host=b 1.0 close|Host=b:"),
+    ROW(GET END, "400 no Host"),
+    ROW(GET HOST HOST END, "400 more than one Host"),
+    ROW(GET HOST "host: b" CRLF END, "400 more than one Host"),
+    ROW(GET_10 HOST HOST END, "400 more than one Host"),
+    ROW(GET "Host:" CRLF END, "400 an empty host"),
+    ROW(GET_10 "Host:" CRLF END, "400 an empty host"),
+    ROW(GET "Host: :80" CRLF END, "400 a bad host"),
+    ROW(GET "Host: a b" CRLF END, "400 a bad host"),
+    ROW(GET "Host: a, b" CRLF END, "400 a bad host"),
+    ROW(GET "Host: a/b" CRLF END, "400 a bad host"),
+    ROW(GET "Host: a:b" CRLF END, "400 a bad port"),
+};
 
 /* ---- framing ---- */
 
-static void test_lengths(void **state)
-{
-    static const struct row rows[] = {
-        ROW(POST HOST "Content-Length: \t5 \t" CRLF "X: y" CRLF END,
-            "POST(POST) 1.1 origin(/) [/] at [a][a] length=5|Host=a|Content-Length=5|X=y"),
-        ROW(POST HOST "cOnTeNt-lEnGtH:0" CRLF END,
-            "POST(POST) 1.1 origin(/) [/] at [a][a] length=0|Host=a|cOnTeNt-lEnGtH=0"),
-        ROW(POST HOST "Content-Length: 0000000000000000000000000000000000000010" CRLF END,
-            "POST(POST) 1.1 origin(/) [/] at [a][a] length=10|Host=a"
-            "|Content-Length=0000000000000000000000000000000000000010"),
-        ROW(POST HOST "Content-Length: 9223372036854775807" CRLF END,
-            "POST(POST) 1.1 origin(/) [/] at [a][a] length=9223372036854775807|Host=a"
-            "|Content-Length=9223372036854775807"),
-        ROW(POST HOST "Content-Length: 9223372036854775808" CRLF END, "413 a Content-Length beyond all numbers"),
-        ROW(POST HOST "Content-Length: 18446744073709551616" CRLF END, "413 a Content-Length beyond all numbers"),
-        ROW(POST HOST "Content-Length: 18446744073709551621" CRLF END, "413 a Content-Length beyond all numbers"),
-        ROW(POST HOST "Content-Length: 99999999999999999999999999999999999999999" CRLF END,
-            "413 a Content-Length beyond all numbers"),
-        ROW(POST HOST "Content-Length: 99999999999999999999999999999999999999999x" CRLF END,
-            "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length:" CRLF END, "400 an empty Content-Length"),
-        ROW(POST HOST "Content-Length: -5" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: +5" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: 0x5" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: 1 2" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: 1_0" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: 5.0" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: 5, 5" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: \xb2" CRLF END, "400 a Content-Length that is no number"),
-        ROW(POST HOST "Content-Length: 5" CRLF "Content-Length: 5" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-        ROW(POST HOST "Content-Length: 5" CRLF "content-length: 6" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-        ROW(POST HOST "Content-Length:" CRLF "Content-Length: 5" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-    };
+static const struct row lengths[] = {
+    ROW(POST HOST "Content-Length: \t5 \t" CRLF "X: y" CRLF END, "POST / @a length=5|Host=a|Content-Length=5|X=y"),
+    ROW(POST HOST "X:" CRLF "Content-Length: 5" CRLF "Y: " CRLF END,
+        "POST / @a length=5|Host=a|X=|Content-Length=5|Y="),
+    ROW(POST HOST "cOnTeNt-lEnGtH:0" CRLF END, "POST / @a length=0|Host=a|cOnTeNt-lEnGtH=0"),
+    ROW(POST HOST "Content-Length: 0000000000000000000000000000000000000010" CRLF END,
+        "POST / @a length=10|Host=a|Content-Length=0000000000000000000000000000000000000010"),
+    ROW(POST HOST "Content-Length: 9223372036854775807" CRLF END,
+        "POST / @a length=9223372036854775807|Host=a|Content-Length=9223372036854775807"),
+    ROW(POST HOST "Content-Length: 9223372036854775808" CRLF END, HUGE_LENGTH),
+    ROW(POST HOST "Content-Length: 18446744073709551616" CRLF END, HUGE_LENGTH),
+    ROW(POST HOST "Content-Length: 18446744073709551621" CRLF END, HUGE_LENGTH),
+    ROW(POST HOST "Content-Length: 99999999999999999999999999999999999999999" CRLF END, HUGE_LENGTH),
+    ROW(POST HOST "Content-Length: 99999999999999999999999999999999999999999x" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length:" CRLF END, "400 an empty Content-Length"),
+    ROW(POST HOST "Content-Length: -5" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: +5" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: 0x5" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: 1 2" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: 1_0" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: 5.0" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: 5, 5" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: \xb2" CRLF END, BAD_LENGTH),
+    ROW(POST HOST "Content-Length: 5" CRLF "Content-Length: 5" CRLF END, TWO_FRAMINGS),
+    ROW(POST HOST "Content-Length: 5" CRLF "content-length: 6" CRLF END, TWO_FRAMINGS),
+    ROW(POST HOST "Content-Length:" CRLF "Content-Length: 5" CRLF END, TWO_FRAMINGS),
+};
 
-    (void)state;
-    CHECK(rows);
-}
-
-static void test_transfer_encodings(void **state)
-{
-    static const struct row rows[] = {
-        ROW(POST HOST "Transfer-Encoding: chunked" CRLF END,
-            "POST(POST) 1.1 origin(/) [/] at [a][a] chunked|Host=a|Transfer-Encoding=chunked"),
-        ROW(POST "tRaNsFeR-eNcOdInG:\tChunKed \t" CRLF HOST END,
-            "POST(POST) 1.1 origin(/) [/] at [a][a] chunked|tRaNsFeR-eNcOdInG=ChunKed|Host=a"),
-        ROW(GET HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding-Foo: x" CRLF "Y: z" CRLF END,
-            "GET(GET) 1.1 origin(/) [/] at [a][a] chunked|Host=a|Transfer-Encoding=chunked"
-            "|Transfer-Encoding-Foo=x|Y=z"),
-        ROW(POST HOST "Transfer-Encoding: gzip" CRLF END, "501 an unknown transfer coding"),
-        ROW(POST HOST "Transfer-Encoding: xchunked" CRLF END, "501 an unknown transfer coding"),
-        ROW(POST HOST "Transfer-Encoding: identity" CRLF END, "501 an unknown transfer coding"),
-        ROW(POST HOST "Transfer-Encoding: chunkedchunked" CRLF END, "501 an unknown transfer coding"),
-        ROW(POST HOST "Transfer-Encoding:" CRLF END, "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: chunked, identity" CRLF END, "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: gzip, chunked" CRLF END, "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: ,chunked" CRLF END, "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: chunked," CRLF END, "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: chunked;q=1" CRLF END, "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: \"chunked\"" CRLF END, "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: \xa0"
-                      "chunked\xa0" CRLF END,
-            "400 a bad Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: \x0b"
-                      "chunked" CRLF END,
-            "400 a control character in a field's value"),
-        ROW("POST / HTTP/1.0" CRLF HOST "Transfer-Encoding: chunked" CRLF END, "400 Transfer-Encoding with HTTP/1.0"),
-        ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding: chunked" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding:" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-        ROW(POST HOST "Content-Length: 5" CRLF "Transfer-Encoding: chunked" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Content-Length: 5" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-        ROW(POST HOST "Transfer-Encoding: x" CRLF "Content-Length: 5" CRLF END,
-            "400 more than one Content-Length or Transfer-Encoding"),
-    };
-
-    (void)state;
-    CHECK(rows);
-}
+static const struct row transfer_encodings[] = {
+    ROW(POST HOST "Transfer-Encoding: chunked" CRLF END, "POST / @a chunked|Host=a|Transfer-Encoding=chunked"),
+    ROW(POST "tRaNsFeR-eNcOdInG:\tChunKed \t" CRLF HOST END, "POST / @a chunked|tRaNsFeR-eNcOdInG=ChunKed|Host=a"),
+    ROW(GET HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding-Foo: x" CRLF "Y: z" CRLF END,
+        "GET / @a chunked|Host=a|Transfer-Encoding=chunked|Transfer-Encoding-Foo=x|Y=z"),
+    ROW(POST HOST "Transfer-Encoding: \x0b chunked" CRLF END, BAD_VALUE),
+    ROW(POST HOST "Transfer-Encoding: \xa0 chunked" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: chunked\xa0" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: gzip" CRLF END, "501 an unknown transfer coding"),
+    ROW(POST HOST "Transfer-Encoding: xchunked" CRLF END, "501 an unknown transfer coding"),
+    ROW(POST HOST "Transfer-Encoding: identity" CRLF END, "501 an unknown transfer coding"),
+    ROW(POST HOST "Transfer-Encoding: chunkedchunked" CRLF END, "501 an unknown transfer coding"),
+    ROW(POST HOST "Transfer-Encoding:" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: chunked, identity" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: gzip, chunked" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: ,chunked" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: chunked," CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: chunked;q=1" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW(POST HOST "Transfer-Encoding: \"chunked\"" CRLF END, "400 a bad Transfer-Encoding"),
+    ROW("POST / HTTP/1.0" CRLF HOST "Transfer-Encoding: chunked" CRLF END, "400 Transfer-Encoding with HTTP/1.0"),
+    ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding: chunked" CRLF END, TWO_FRAMINGS),
+    ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Transfer-Encoding:" CRLF END, TWO_FRAMINGS),
+    ROW(POST HOST "Content-Length: 5" CRLF "Transfer-Encoding: chunked" CRLF END, TWO_FRAMINGS),
+    ROW(POST HOST "Transfer-Encoding: chunked" CRLF "Content-Length: 5" CRLF END, TWO_FRAMINGS),
+    ROW(POST HOST "Transfer-Encoding: x" CRLF "Content-Length: 5" CRLF END, TWO_FRAMINGS),
+};
 
 /* ---- the other fields that count ---- */
 
@@ -561,41 +505,26 @@ static void test_connection(void **state)
     }
 }
 
-static void test_expect(void **state)
-{
-    static const struct row rows[] = {
-        ROW(GET HOST "Expect: 100-continue" CRLF END,
-            "GET(GET) 1.1 origin(/) [/] at [a][a] continue|Host=a|Expect=100-continue"),
-        ROW(GET HOST "expect: , 100-CONTINUE" CRLF END,
-            "GET(GET) 1.1 origin(/) [/] at [a][a] continue|Host=a|expect=, 100-CONTINUE"),
-        ROW(GET HOST "Expect:" CRLF END, "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|Expect="),
-        ROW(GET_10 "Expect: 100-continue" CRLF END, "GET(GET) 1.0 origin(/) [/] at [][] close|Expect=100-continue"),
-        ROW(GET_10 "Expect: x" CRLF END, "GET(GET) 1.0 origin(/) [/] at [][] close|Expect=x"),
-        ROW(GET HOST "Expect: x" CRLF END, "417 an unknown expectation"),
-        ROW(GET HOST "Expect: 100-continue, x" CRLF END, "417 an unknown expectation"),
-        ROW(GET HOST "Expect: 100-continue" CRLF "Expect: x" CRLF END, "417 an unknown expectation"),
-        ROW(GET HOST "Expect: 100-continue;q" CRLF END, "417 an unknown expectation"),
-        ROW(GET "Expect: x" CRLF END, "400 no Host"),
-    };
-
-    (void)state;
-    CHECK(rows);
-}
+static const struct row expect[] = {
+    ROW(GET HOST "Expect: 100-continue" CRLF END, "GET / @a continue|Host=a|Expect=100-continue"),
+    ROW(GET HOST "expect: , 100-CONTINUE" CRLF END, "GET / @a continue|Host=a|expect=, 100-CONTINUE"),
+    ROW(GET HOST "Expect:" CRLF END, "GET / @a|Host=a|Expect="),
+    ROW(GET_10 "Expect: 100-continue" CRLF END, "GET / @ 1.0 close|Expect=100-continue"),
+    ROW(GET_10 "Expect: x" CRLF END, "GET / @ 1.0 close|Expect=x"),
+    ROW(GET HOST "Expect: x" CRLF END, "417 an unknown expectation"),
+    ROW(GET HOST "Expect: 100-continue, x" CRLF END, "417 an unknown expectation"),
+    ROW(GET HOST "Expect: 100-continue" CRLF "Expect: x" CRLF END, "417 an unknown expectation"),
+    ROW(GET HOST "Expect: 100-continue;q" CRLF END, "417 an unknown expectation"),
+    ROW(GET "Expect: x" CRLF END, "400 no Host"),
+};
 
 /* What the library would end at, or take for its own business. */
-static void test_upgrades(void **state)
-{
-    static const struct row rows[] = {
-        ROW(POST HOST "Connection: Upgrade" CRLF "Upgrade: x" CRLF "Content-Length: 5" CRLF "Y: z" CRLF END "hello",
-            "POST(POST) 1.1 origin(/) [/] at [a][a] length=5|Host=a|Connection=Upgrade|Upgrade=x|Content-Length=5"
-            "|Y=z+5"),
-        ROW(GET HOST "Connection: keep-alive, Upgrade, HTTP2-Settings" CRLF "Upgrade: h2c" CRLF END,
-            "GET(GET) 1.1 origin(/) [/] at [a][a]|Host=a|Connection=keep-alive, Upgrade, HTTP2-Settings|Upgrade=h2c"),
-    };
-
-    (void)state;
-    CHECK(rows);
-}
+static const struct row upgrades[] = {
+    ROW(POST HOST "Connection: Upgrade" CRLF "Upgrade: x" CRLF "Content-Length: 5" CRLF "Y: z" CRLF END "hello",
+        "POST / @a length=5|Host=a|Connection=Upgrade|Upgrade=x|Content-Length=5|Y=z+5"),
+    ROW(GET HOST "Connection: keep-alive, Upgrade" CRLF "Upgrade: h2c" CRLF END,
+        "GET / @a|Host=a|Connection=keep-alive, Upgrade|Upgrade=h2c"),
+};
 
 /* ---- limits ---- */
 
@@ -607,11 +536,6 @@ static void fill(struct buffer *to, const char *before, size_t n, char c, const 
     memset(buffer_reserve(to, n), c, n);
     buffer_added(to, n);
     buffer_append(to, behind, strlen(behind));
-}
-
-static void check_refused(const struct head_limits *limits, const struct buffer *text, const char *expected)
-{
-    check(limits, buffer_span(text), expected);
 }
 
 static void check_accepted(const struct head_limits *limits, const struct buffer *text)
@@ -634,24 +558,24 @@ static void test_long_targets(void **state)
     fill(&text, "GET /", MAX_TARGET - 1, 'a', " HTTP/1.1" CRLF HOST END);
     check_accepted(&usual, &text);
     fill(&text, "GET /", MAX_TARGET, 'a', " HTTP/1.1" CRLF HOST END);
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, "GET /", MAX_TARGET, 'a', "");
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, "GET /", MAX_TARGET, 'a', "\n");
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, "GET /", MAX_TARGET, '\x01', " HTTP/1.1" CRLF);
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, "GET /", MAX_TARGET - 1, 'a', "\r");
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, "GET /", MAX_TARGET - 1, 'a', "");
-    check_refused(&usual, &text, "more");
+    check(&usual, buffer_span(&text), "more");
     fill(&text, "GET /", 100000, 'a', " HTTP/1.1" CRLF HOST END);
-    check_refused(&usual, &text, refused);
-    check_refused(&no_target_limit, &text, "414 a request line that is too long");
+    check(&usual, buffer_span(&text), refused);
+    check(&no_target_limit, buffer_span(&text), "414 a request line that is too long");
     fill(&text, "GET / ", 100000, 'a', CRLF HOST END);
-    check_refused(&usual, &text, "414 a request line that is too long");
+    check(&usual, buffer_span(&text), "414 a request line that is too long");
     fill(&text, "", 100000, 'A', " / HTTP/1.1" CRLF HOST END);
-    check_refused(&usual, &text, "501 a method longer than any");
+    check(&usual, buffer_span(&text), "501 a method longer than any");
     buffer_free(&text);
 }
 
@@ -666,18 +590,18 @@ static void test_long_heads(void **state)
     fill(&text, GET HOST "X: ", MAX_HEAD - rest, 'a', CRLF END);
     check_accepted(&usual, &text);
     fill(&text, GET HOST "X: ", MAX_HEAD - rest + 1, 'a', CRLF END);
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, GET HOST "X: ", 100000, 'a', CRLF END);
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     check_accepted(&roomy, &text); /* beyond the library's own limit of 80 KiB */
     fill(&text, GET HOST, 100000, 'a', ": b" CRLF END);
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, GET HOST "X: ", MAX_HEAD - rest, '\x01', CRLF END);
-    check_refused(&usual, &text, "400 a control character in a field's value");
+    check(&usual, buffer_span(&text), BAD_VALUE);
     fill(&text, GET HOST "X: ", MAX_HEAD, '\x01', CRLF END);
-    check_refused(&usual, &text, refused);
+    check(&usual, buffer_span(&text), refused);
     fill(&text, "", 81000, '\n', GET HOST END);
-    check_refused(&usual, &text, "400 a request line that does not begin with a method and a space");
+    check(&usual, buffer_span(&text), BAD_START);
     buffer_free(&text);
 }
 
@@ -696,11 +620,11 @@ static void test_many_fields(void **state)
         if (n <= 10)
             check_accepted(&ten, &text);
         else if (n == 11)
-            check_refused(&ten, &text, "431 too many fields");
+            check(&ten, buffer_span(&text), "431 too many fields");
         if (n <= ROOM)
             check_accepted(&beyond, &text);
         else
-            check_refused(&beyond, &text, "431 too many fields"); /* there is no room for them */
+            check(&beyond, buffer_span(&text), "431 too many fields"); /* there is no room for them */
     }
     buffer_free(&text);
 }
@@ -748,16 +672,27 @@ static void test_lookups(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_request),        cmocka_unit_test(test_empty_lines_before),
-        cmocka_unit_test(test_line_ends),        cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_spaces),           cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_targets),          cmocka_unit_test(test_target_bytes),
-        cmocka_unit_test(test_fields),           cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_lengths),          cmocka_unit_test(test_transfer_encodings),
-        cmocka_unit_test(test_connection),       cmocka_unit_test(test_expect),
-        cmocka_unit_test(test_upgrades),         cmocka_unit_test(test_long_targets),
-        cmocka_unit_test(test_long_heads),       cmocka_unit_test(test_many_fields),
-        cmocka_unit_test(test_refusal_is_final), cmocka_unit_test(test_lookups),
+        TABLE(a_request),
+        TABLE(empty_lines_before),
+        TABLE(line_ends),
+        TABLE(bad_methods),
+        cmocka_unit_test(test_other_methods),
+        TABLE(spaces),
+        TABLE(versions),
+        TABLE(targets),
+        cmocka_unit_test(test_target_bytes),
+        TABLE(field_lines),
+        TABLE(hosts),
+        TABLE(lengths),
+        TABLE(transfer_encodings),
+        cmocka_unit_test(test_connection),
+        TABLE(expect),
+        TABLE(upgrades),
+        cmocka_unit_test(test_long_targets),
+        cmocka_unit_test(test_long_heads),
+        cmocka_unit_test(test_many_fields),
+        cmocka_unit_test(test_refusal_is_final),
+        cmocka_unit_test(test_lookups),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,11 +25,11 @@ static const struct {
 } good[] = {
 #define PATH(text, path)                                                                                               \
     {                                                                                                                  \
-        {"" text, sizeof text - 1}, {"" path, sizeof path - 1}, {"", 0}, false                                         \
+        {"" text, sizeof(text) - 1}, {"" path, sizeof(path) - 1}, {"", 0}, false                                       \
     }
 #define BOTH(text, path, query)                                                                                        \
     {                                                                                                                  \
-        {"" text, sizeof text - 1}, {"" path, sizeof path - 1}, {"" query, sizeof query - 1}, true                     \
+        {"" text, sizeof(text) - 1}, {"" path, sizeof(path) - 1}, {"" query, sizeof(query) - 1}, true                  \
     }
     PATH("", "/"),
     PATH("/", "/"),
@@ -110,7 +110,7 @@ static const struct {
 } bad[] = {
 #define BAD(text, why)                                                                                                 \
     {                                                                                                                  \
-        {"" text, sizeof text - 1}, why                                                                                \
+        {"" text, sizeof(text) - 1}, why                                                                               \
     }
     BAD("/%", "a % that begins no escape"),
     BAD("/%2", "a % that begins no escape"),

@@ -353,9 +353,9 @@ static struct cgi_run *find(struct cgi *cgi, uint32_t id)
 {
     struct cgi_run *run;
 
-    TAILQ_FOREACH (run, &cgi->runs, next)
-        if (run->id == id)
-            return run;
+    TAILQ_FOREACH(run, &cgi->runs, next)
+    if (run->id == id)
+        return run;
     return NULL;
 }
 

@@ -14,7 +14,7 @@ enum {
     FASTCGI_SCRATCH = 65536,
     FASTCGI_GRACE_MS = 1500, /* to come to an end by itself */
     FASTCGI_REST_MS = 20,    /* for the news of its exit, after it has closed a kept connection */
-    FASTCGI_REPLAY = 65536, /* so much of a request is kept to be sent once more */
+    FASTCGI_REPLAY = 65536,  /* so much of a request is kept to be sent once more */
 };
 
 struct fastcgi_run {
@@ -31,10 +31,10 @@ struct fastcgi_run {
 };
 
 enum peer_state {
-    PEER_IDLE,       /* ready for a request; its connection may stand already */
+    PEER_IDLE, /* ready for a request; its connection may stand already */
     PEER_CONNECTING,
-    PEER_BUSY,       /* serves peer->run */
-    PEER_DRAINING,   /* its run was given up; what still comes is thrown away, for a while */
+    PEER_BUSY,     /* serves peer->run */
+    PEER_DRAINING, /* its run was given up; what still comes is thrown away, for a while */
     N_PEER_STATES,
 };
 
@@ -45,9 +45,9 @@ struct peer {
     enum peer_state state;
     struct sockaddr_storage address;
     socklen_t address_len;
-    size_t server;   /* its index, of a server's */
-    uint32_t id;     /* of one on loan; 0: a server's */
-    uint32_t index;  /* its place on the scoreboard */
+    size_t server;  /* its index, of a server's */
+    uint32_t id;    /* of one on loan; 0: a server's */
+    uint32_t index; /* its place on the scoreboard */
     long pid;
     bool is_idle;    /* in pool->idle, else in pool->others */
     bool is_resting; /* it has closed a kept connection, and may be about to exit */
@@ -60,8 +60,8 @@ struct peer {
     struct fastcgi_run *run;
     unsigned n_served; /* on this connection */
     struct record_reader records;
-    struct buffer out; /* the request */
-    size_t sent;       /* of it */
+    struct buffer out;  /* the request */
+    size_t sent;        /* of it */
     bool is_replayable; /* all of the request is in .out still */
     bool is_deaf;       /* the other end reads no more */
 
@@ -84,7 +84,7 @@ struct fastcgi_pool {
     struct {
         unsigned n_peers;
         uint64_t failed_us; /* clock_us() of the last failure to connect; 0: none */
-    } *servers;
+    } * servers;
     bool closes_itself; /* the application closes kept connections and lives on */
     bool is_down;
     enum run_cause down_cause;
@@ -114,9 +114,9 @@ void peer_start_grace(struct peer *peer, unsigned ms);
 void peer_drain(struct peer *peer);
 
 /* pool.c: what peers tell their pool. Each may destroy the peer: the last word. */
-void pool_on_free(struct peer *peer); /* ready for another request */
-void pool_on_lost(struct peer *peer); /* its connection is gone; with a run: it could not be made */
-void pool_on_grace(struct peer *peer); /* the grace is over */
+void pool_on_free(struct peer *peer);        /* ready for another request */
+void pool_on_lost(struct peer *peer);        /* its connection is gone; with a run: it could not be made */
+void pool_on_grace(struct peer *peer);       /* the grace is over */
 void pool_put_back(struct fastcgi_run *run); /* to be tried again: first in the queue */
 void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why); /* its last upcall; frees it */
 

@@ -10,7 +10,8 @@
  *                                      or tried again      it is ended
  *
  * A kept connection that closes before a byte of the answer came was closed by the application while our request was on
- * its way: the request goes, once more, to a fresh one. Anything else that ends a connection within a request is a crash.
+ * its way: the request goes, once more, to a fresh one. Anything else that ends a connection within a request is a
+ * crash.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -321,7 +322,8 @@ static void on_eof(struct peer *peer)
     }
     peer_reset(peer);
     pool_end_run(run, RUN_CRASHED,
-                 run->has_output ? "closed its connection within its answer" : "closed its connection without an answer");
+                 run->has_output ? "closed its connection within its answer"
+                                 : "closed its connection without an answer");
     pool_on_lost(peer);
 }
 
@@ -384,7 +386,7 @@ void peer_drain(struct peer *peer)
         change_state(peer, PEER_BUSY);
     change_state(peer, PEER_DRAINING);
     peer->run->peer = NULL;
-    peer->run = NULL; /* without it, the connection is not kept for another */
+    peer->run = NULL;            /* without it, the connection is not kept for another */
     shutdown(peer->fd, SHUT_WR); /* one that reads its input learns that nobody waits */
     event_del(peer->writer);
     event_add(peer->reader, NULL); /* it may have been paused */

@@ -69,8 +69,8 @@ static size_t choose_server(const struct fastcgi_pool *pool)
     for (size_t i = 0; i < pool->config->servers.n; i++) {
         bool fails = pool->servers[i].failed_us != 0 && now - pool->servers[i].failed_us < FAILED_US;
 
-        if (i > 0 && (fails > best_fails ||
-                      (fails == best_fails && pool->servers[i].n_peers >= pool->servers[best].n_peers)))
+        if (i > 0 &&
+            (fails > best_fails || (fails == best_fails && pool->servers[i].n_peers >= pool->servers[best].n_peers)))
             continue;
         best = i;
         best_fails = fails;
@@ -317,12 +317,12 @@ static struct peer *find(struct fastcgi_pool *pool, uint32_t id)
 {
     struct peer *peer;
 
-    TAILQ_FOREACH (peer, &pool->idle, next)
-        if (peer->id == id)
-            return peer;
-    TAILQ_FOREACH (peer, &pool->others, next)
-        if (peer->id == id)
-            return peer;
+    TAILQ_FOREACH(peer, &pool->idle, next)
+    if (peer->id == id)
+        return peer;
+    TAILQ_FOREACH(peer, &pool->others, next)
+    if (peer->id == id)
+        return peer;
     return NULL;
 }
 
@@ -440,7 +440,8 @@ static const struct run_down down = {
 
 /* ---- opening ---- */
 
-static struct run *refuse(struct fastcgi_run *run, struct run_result *refusal_out, enum run_cause cause, const char *why)
+static struct run *refuse(struct fastcgi_run *run, struct run_result *refusal_out, enum run_cause cause,
+                          const char *why)
 {
     static char text[512];
 

@@ -53,8 +53,7 @@ static void receive(struct borrower *borrower, const struct message *message, co
         on_refused(&scripts->at[message->id], message);
 }
 
-struct scripts *scripts_create(const struct fastcgi_options *options, const struct config_route *route,
-                               unsigned number)
+struct scripts *scripts_create(const struct fastcgi_options *options, const struct config_route *route, unsigned number)
 {
     struct scripts *scripts = memory_zeroed(1, sizeof *scripts);
 

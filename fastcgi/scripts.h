@@ -1,6 +1,6 @@
 /*
- * Pools of scripts (command = $script): each script that a route finds has processes of its own. A pool is made when its
- * script is first asked for; the keeper checks the script and tells the pool's number.
+ * Pools of scripts (command = $script): each script that a route finds has processes of its own. A pool is made when
+ * its script is first asked for; the keeper checks the script and tells the pool's number.
  */
 #ifndef GATEHOUSE_FASTCGI_SCRIPTS_H
 #define GATEHOUSE_FASTCGI_SCRIPTS_H

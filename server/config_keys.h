@@ -95,8 +95,8 @@ void sections_finish(struct reading *r);
 void key_take(struct reading *r, const char *name, const char *value);
 
 /*
- * The present section turned out to be of one variant: enum gateway_kind of a route, enum pool_kind of a pool; others have
- * none, -1. Refuses the keys of other variants, and gives what was not set its default.
+ * The present section turned out to be of one variant: enum gateway_kind of a route, enum pool_kind of a pool; others
+ * have none, -1. Refuses the keys of other variants, and gives what was not set its default.
  */
 void keys_finish(struct reading *r, int variant);
 

@@ -33,8 +33,8 @@
 #include "site/route.h"
 
 enum {
-    LOG_DELAY_MS = 50,   /* lines of the access log are written together; a line waits no longer than this */
-    MAX_REDIRECTS = 10,  /* local ones, for one request */
+    LOG_DELAY_MS = 50,  /* lines of the access log are written together; a line waits no longer than this */
+    MAX_REDIRECTS = 10, /* local ones, for one request */
 };
 
 /* What a route's requests are given to; one of the three is set. */

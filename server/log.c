@@ -63,7 +63,8 @@ int sink_open(const char *path, int standard)
     return fd;
 }
 
-/* How many of the waiting bytes to write at once: as many whole lines as one piece holds, or one line that is longer. */
+/* How many of the waiting bytes to write at once: as many whole lines as one piece holds, or one line that is longer.
+ * */
 static size_t next_piece(struct span waiting)
 {
     const char *end;

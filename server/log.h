@@ -1,7 +1,7 @@
 /*
  * The two logs' way out: a sink is a descriptor with a bounded buffer before it. Writing to one never blocks: what a
- * slow terminal or a full pipe does not take waits in the buffer, and what does not fit there is dropped and counted; the
- * count is written as a line of its own when there is room again.
+ * slow terminal or a full pipe does not take waits in the buffer, and what does not fit there is dropped and counted;
+ * the count is written as a line of its own when there is room again.
  *
  * And the error log: one line an event, "2026-11-23T06:00:00.123Z error: text", control bytes escaped as \xHH, so that
  * what clients and programs wrote cannot forge a line. Each process has one error log.
@@ -26,12 +26,13 @@ struct sink {
 /*
  * Opens a log: "-" is the descriptor `standard` (opened anew, so that O_NONBLOCK stays ours and not the terminal's,
  * where the kernel allows that), NULL is off, else a path, created with mode 0640, appended to. Returns the descriptor
- * (close-on-exec, non-blocking), -1 for off, or another negative errno (never -1 for an error: EPERM is given as -EACCES).
+ * (close-on-exec, non-blocking), -1 for off, or another negative errno (never -1 for an error: EPERM is given as
+ * -EACCES).
  */
 int sink_open(const char *path, int standard);
 
-/* Adds whole lines, LF at the end, of which none is torn when they come from several processes at once and are not longer
- * than PIPE_BUF. They stay in the buffer until sink_flush() or until 32 KiB have gathered. */
+/* Adds whole lines, LF at the end, of which none is torn when they come from several processes at once and are not
+ * longer than PIPE_BUF. They stay in the buffer until sink_flush() or until 32 KiB have gathered. */
 void sink_add(struct sink *sink, struct span lines);
 
 /* Writes what the descriptor takes. Returns false when it is worth waiting until it takes more; true when nothing is
@@ -70,8 +71,8 @@ void log_escape(struct buffer *to, struct span s);
 
 /*
  * The standard error of programs, joined to lines and tagged. One struct for each stream; zeroed is ready.
- * A line of more than 1 KiB is cut into several. More than 200 lines or 64 KiB within a second from one stream are counted
- * instead of written, and the count is written when the second is over or the stream ends.
+ * A line of more than 1 KiB is cut into several. More than 200 lines or 64 KiB within a second from one stream are
+ * counted instead of written, and the count is written when the second is over or the stream ends.
  */
 struct log_stream {
     struct buffer line;

@@ -41,14 +41,14 @@ struct passage {
     struct metavars vars; /* its spans live as long as the exchange */
     struct exchange_address remote, local;
     char id[EXCHANGE_ID_LEN + 1];
-    int exit_code; /* -1: not known */
+    int exit_code;          /* -1: not known */
     struct buffer filename; /* of what runs */
     struct event *timer;
     uint64_t granted_us;
     uint64_t last_sign_us; /* when the program last took or gave something */
     uint64_t stderr_bytes;
-    struct buffer head;    /* of the response, while it is not whole */
-    struct reply *reply;   /* of it, likewise */
+    struct buffer head;  /* of the response, while it is not whole */
+    struct reply *reply; /* of it, likewise */
     struct chunked *chunked;
     struct log_stream errors;
     uint64_t body_left; /* of the response, where its length is known */
@@ -57,7 +57,7 @@ struct passage {
         bool head_done : 1;
         bool has_length : 1;
         bool is_paused : 1; /* by us, because the client does not read */
-        bool must_log : 1; /* the exchange is over, the record waits for the run's end */
+        bool must_log : 1;  /* the exchange is over, the record waits for the run's end */
     } is;
     struct access_record record; /* with must_log: a copy, its texts in .texts */
     struct buffer texts;
@@ -121,9 +121,9 @@ static void end_response(struct passage *p)
 static unsigned status_of(enum run_cause cause)
 {
     static const unsigned statuses[] = {
-        [RUN_COMPLETE] = 502,      [RUN_STOPPED] = 502,    [RUN_CRASHED] = 502, [RUN_OVERLOADED] = 503,
-        [RUN_QUEUE_FULL] = 503,    [RUN_QUEUE_TIMEOUT] = 503, [RUN_DOWN] = 503, [RUN_MISSING] = 404,
-        [RUN_FORBIDDEN] = 403,     [RUN_BROKEN] = 502,
+        [RUN_COMPLETE] = 502,   [RUN_STOPPED] = 502,       [RUN_CRASHED] = 502, [RUN_OVERLOADED] = 503,
+        [RUN_QUEUE_FULL] = 503, [RUN_QUEUE_TIMEOUT] = 503, [RUN_DOWN] = 503,    [RUN_MISSING] = 404,
+        [RUN_FORBIDDEN] = 403,  [RUN_BROKEN] = 502,
     };
 
     return statuses[cause];
@@ -580,7 +580,8 @@ static void fill_variables(struct passage *p, const struct route_target *target)
         .path_info = target->path_info,
         .script_filename = script_filename(p, target),
         .document_root = span_of(target->route->site->root),
-        .server_name = head->host.len > 0 ? head->host : span_of(p->local.text[0] != '\0' ? p->local.text : "localhost"),
+        .server_name =
+            head->host.len > 0 ? head->host : span_of(p->local.text[0] != '\0' ? p->local.text : "localhost"),
         .server_addr = span_of(p->local.text),
         .server_port = span_of(p->local.port),
         .remote_addr = span_of(p->remote.text),
@@ -649,8 +650,8 @@ static void keep_text(struct buffer *texts, struct span *text)
 static void keep_record(struct passage *p, const struct access_record *record)
 {
     struct access_record *own = &p->record;
-    struct span *texts[] = {&own->id,      &own->client,  &own->method, &own->target,     &own->protocol,
-                            &own->referer, &own->user_agent};
+    struct span *texts[] = {&own->id,       &own->client,  &own->method,    &own->target,
+                            &own->protocol, &own->referer, &own->user_agent};
 
     *own = *record;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)

@@ -54,20 +54,21 @@ struct run_request {
 struct run;
 
 struct run_up {
-    void (*granted)(void *arg);                               /* its turn has come: input may be fed */
-    void (*output)(void *arg, struct span bytes, bool more);  /* `more`: more, or the end, follows at once */
-    void (*errors)(void *arg, struct span bytes);             /* what it writes to its standard error */
-    void (*drained)(void *arg);                               /* there is room for input again */
-    void (*complete)(void *arg);                              /* all output was given; the end may take its time */
+    void (*granted)(void *arg);                              /* its turn has come: input may be fed */
+    void (*output)(void *arg, struct span bytes, bool more); /* `more`: more, or the end, follows at once */
+    void (*errors)(void *arg, struct span bytes);            /* what it writes to its standard error */
+    void (*drained)(void *arg);                              /* there is room for input again */
+    void (*complete)(void *arg);                             /* all output was given; the end may take its time */
     void (*ended)(void *arg, const struct run_result *result);
 };
 
 struct run_down {
     /* Takes all the bytes; `last`: there is no more input. Returns true for "enough", until up->drained. */
     bool (*feed)(struct run *run, struct span bytes, bool last);
-    void (*pause)(struct run *run);  /* no output for now */
+    void (*pause)(struct run *run); /* no output for now */
     void (*resume)(struct run *run);
-    /* Its output is wanted no more. at_once: the program has had its time; else it may come to an end by itself soon. */
+    /* Its output is wanted no more. at_once: the program has had its time; else it may come to an end by itself soon.
+     * */
     void (*stop)(struct run *run, bool at_once);
 };
 

@@ -9,17 +9,15 @@
  *
  * Any state -> CLOSED when the client is gone.
  *
- * In IDLE, a connection holds no buffer. While an exchange is under way at most one head's worth of what comes behind it
- * is read (pipelining); then the socket is only watched for the client's leaving. The head's bytes belong to the
+ * In IDLE, a connection holds no buffer. While an exchange is under way at most one head's worth of what comes behind
+ * it is read (pipelining); then the socket is only watched for the client's leaving. The head's bytes belong to the
  * exchange, so that they stay where they are.
  *
  * Whatever happens, happens between connection_enter() and connection_leave(); only the outermost leave takes the next
  * steps (advance), so that no step is taken inside another.
  */
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,7 +27,6 @@
 
 enum {
     FIRST_READ = 4096,
-    FILE_PER_TURN = 1024 * 1024,
     LINGER_US = 5000000,
 };
 
@@ -38,7 +35,7 @@ static void on_watcher(evutil_socket_t fd, short what, void *arg);
 static void on_writer(evutil_socket_t fd, short what, void *arg);
 static void on_timer(evutil_socket_t fd, short what, void *arg);
 
-/* ---- state and time ---- */
+/* ---- state ---- */
 
 static void change_state(struct connection *c, enum connection_state next)
 {
@@ -54,89 +51,13 @@ static void change_state(struct connection *c, enum connection_state next)
     c->state = next;
 }
 
-/* The timer is only set anew when it would come too late; when it comes too early, it is set for the rest. So a
- * connection that serves one request after another never touches it. */
-static void set_deadline(struct connection *c, uint64_t when_us)
-{
-    c->deadline_us = when_us;
-    if (when_us == 0 || (c->timer_at_us != 0 && c->timer_at_us <= when_us))
-        return;
-    uint64_t now = clock_us(), left = when_us > now ? when_us - now : 0;
-    struct timeval delay = {(time_t)(left / 1000000), (suseconds_t)(left % 1000000)};
-
-    c->timer_at_us = when_us;
-    event_add(&c->timer, &delay);
-}
-
-static void set_timeout(struct connection *c, uint64_t timeout_us)
-{
-    set_deadline(c, clock_us() + timeout_us);
-}
-
-/* Has on_timer() called in the loop's next turn. */
-static void call_soon(struct connection *c)
-{
-    c->is.is_called = true;
-    event_active(&c->timer, EV_TIMEOUT, 0);
-}
-
-/* ---- which events are on ---- */
-
-static void read_again(struct connection *c)
-{
-    if (!c->is.is_watching || c->is.half_closed)
-        return;
-    c->is.is_watching = false;
-    event_del(&c->reader);
-    event_assign(&c->reader, c->http->options.base, c->fd, EV_READ | EV_PERSIST, on_reader, c);
-    event_add(&c->reader, NULL);
-}
-
-/* Edge-triggered: what is there already and will not be read does not call again and again; an error does call. */
-static void watch_only(struct connection *c)
-{
-    if (c->is.is_watching)
-        return;
-    c->is.is_watching = true;
-    event_del(&c->reader);
-    event_assign(&c->reader, c->http->options.base, c->fd, EV_READ | EV_ET | EV_PERSIST, on_watcher, c);
-    if (!c->is.is_writing)
-        event_add(&c->reader, NULL);
-}
-
-/* libevent refuses to have an edge-triggered and another event on one descriptor: while writing, both are plain, and
- * the reader is off when nothing is to be read. */
-static void want_writing(struct connection *c, bool on)
-{
-    if (c->is.is_writing == on)
-        return;
-    c->is.is_writing = on;
-    if (on && c->is.is_watching)
-        event_del(&c->reader);
-    if (on)
-        event_add(&c->writer, NULL);
-    else
-        event_del(&c->writer);
-    if (!on && c->is.is_watching)
-        event_add(&c->reader, NULL);
-}
-
 /* ---- closing ---- */
-
-static void release_file(struct connection *c)
-{
-    void (*release)(void *arg) = c->file.release;
-
-    c->file.release = NULL;
-    if (release != NULL)
-        release(c->file.arg);
-}
 
 static void drop_exchange(struct connection *c)
 {
     if (c->exchange == NULL)
         return;
-    release_file(c);
+    connection_release_file(c);
     http_give_exchange(c->http, c->exchange);
     c->exchange = NULL;
 }
@@ -148,6 +69,7 @@ static void close_connection(struct connection *c)
     drop_exchange(c);
     change_state(c, CONN_CLOSED);
     event_del(&c->reader);
+    event_del(&c->watcher);
     event_del(&c->writer);
     event_del(&c->timer);
     close(c->fd);
@@ -167,9 +89,9 @@ static void linger(struct connection *c)
         return;
     }
     buffer_clear(&c->in);
-    want_writing(c, false);
-    read_again(c);
-    set_timeout(c, LINGER_US);
+    connection_want_writing(c, false);
+    connection_read_again(c);
+    connection_set_timeout(c, LINGER_US);
 }
 
 /* Calls the log, once for each exchange. */
@@ -202,7 +124,7 @@ static void abort_exchange(struct connection *c)
 }
 
 /* The request is refused after its handler has begun: the handler is sent away, then the client is told. */
-static void refuse_exchange(struct connection *c, unsigned status)
+void connection_refuse_exchange(struct connection *c, unsigned status)
 {
     struct exchange *exchange = c->exchange;
 
@@ -213,191 +135,6 @@ static void refuse_exchange(struct connection *c, unsigned status)
     exchange->handler = NULL;
     c->is.keep = false;
     exchange_fail(exchange, status, 0);
-}
-
-/* ---- sending ---- */
-
-static void keep_rest(struct connection *c, const struct iovec *parts, int n, size_t sent)
-{
-    for (int i = 0; i < n; i++) {
-        size_t skip = sent < parts[i].iov_len ? sent : parts[i].iov_len;
-
-        buffer_append(&c->out, (const char *)parts[i].iov_base + skip, parts[i].iov_len - skip);
-        sent -= skip;
-    }
-}
-
-void connection_send(struct connection *c, struct iovec *parts, int n, bool more)
-{
-    ssize_t sent = 0;
-
-    if (c->is.is_broken)
-        return;
-    if (!connection_is_full(c)) {
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)n};
-
-        sent = sendmsg(c->fd, &message, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
-        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            c->is.is_broken = true;
-            return;
-        }
-        sent = sent > 0 ? sent : 0;
-        if (c->exchange != NULL)
-            c->exchange->bytes_out += (uint64_t)sent;
-    }
-    keep_rest(c, parts, n, (size_t)sent);
-    if (connection_is_full(c)) {
-        want_writing(c, true);
-        set_timeout(c, c->http->options.body_timeout_us);
-    }
-}
-
-/* Sends what waits. False when something is left. */
-static bool flush_out(struct connection *c)
-{
-    while (connection_is_full(c)) {
-        ssize_t sent = send(c->fd, buffer_at(&c->out), buffer_len(&c->out), MSG_NOSIGNAL);
-
-        if (sent < 0) {
-            c->is.is_broken = errno != EAGAIN && errno != EINTR;
-            return false;
-        }
-        buffer_consume(&c->out, (size_t)sent);
-        if (c->exchange != NULL)
-            c->exchange->bytes_out += (uint64_t)sent;
-    }
-    return true;
-}
-
-/* The next part of the file. False when the socket is full, the turn's share is sent, or the client is gone. */
-static bool flush_file(struct connection *c)
-{
-    size_t share = FILE_PER_TURN;
-
-    while (c->file.left > 0) {
-        off_t offset = (off_t)c->file.offset;
-        size_t ask = c->file.left < share ? (size_t)c->file.left : share;
-        ssize_t sent = ask > 0 ? sendfile(c->fd, c->file.fd, &offset, ask) : -1;
-
-        if (sent < 0) {
-            c->is.is_broken = ask > 0 && errno != EAGAIN && errno != EINTR;
-            return false;
-        }
-        if (sent == 0) { /* the file has become shorter: what was announced cannot be kept */
-            c->exchange->is.is_cut = true;
-            c->file.left = 0;
-            break;
-        }
-        c->file.offset += (uint64_t)sent;
-        c->file.left -= (uint64_t)sent;
-        share -= (size_t)sent;
-        c->exchange->bytes_out += (uint64_t)sent;
-    }
-    return true;
-}
-
-static bool flush(struct connection *c)
-{
-    if (!flush_out(c))
-        return false;
-    if (c->file.release == NULL)
-        return true;
-    if (!flush_file(c))
-        return false;
-    release_file(c);
-    return true;
-}
-
-void connection_send_file(struct connection *c, int fd, uint64_t offset, uint64_t length, void (*release)(void *arg),
-                          void *arg)
-{
-    c->file.fd = fd;
-    c->file.offset = offset;
-    c->file.left = length;
-    c->file.release = release;
-    c->file.arg = arg;
-    if (!flush(c) && !c->is.is_broken)
-        want_writing(c, true);
-}
-
-/* ---- the request's body ---- */
-
-/* Hands a piece on, or drops it when nobody wants it. */
-static void hand_on(struct connection *c, struct span piece, bool last)
-{
-    struct exchange *exchange = c->exchange;
-
-    exchange->body_bytes += piece.len;
-    if (last)
-        exchange->is.body_done = true;
-    if (exchange->is.ended || exchange->handler == NULL)
-        return;
-    if (exchange->handler->body(exchange, piece, last))
-        exchange->is.wants_body = false;
-}
-
-static void take_length(struct connection *c, struct span *input)
-{
-    size_t n = input->len < c->body_left ? input->len : (size_t)c->body_left;
-    struct span piece = {input->at, n};
-
-    *input = span_from(*input, n);
-    c->body_left -= n;
-    hand_on(c, piece, c->body_left == 0);
-}
-
-static void take_chunks(struct connection *c, struct span *input)
-{
-    struct exchange *exchange = c->exchange;
-    struct span piece;
-
-    while (!exchange->is.body_done) {
-        enum chunked_result result = chunked_read(&c->chunked, input, &piece);
-
-        if (result == CHUNKED_MORE)
-            return;
-        if (result == CHUNKED_END) {
-            hand_on(c, (struct span){"", 0}, true);
-        } else if (result == CHUNKED_BAD || exchange->body_bytes + piece.len > c->http->options.max_body) {
-            c->is.keep = false;
-            exchange->is.body_done = true; /* what follows cannot be told from it */
-            refuse_exchange(c, result == CHUNKED_BAD ? 400 : 413);
-            *input = (struct span){input->at, 0};
-        } else {
-            hand_on(c, piece, false);
-        }
-    }
-}
-
-/* Takes what belongs to the body from the front of the input. */
-static void take_body(struct connection *c, struct span *input)
-{
-    if (c->exchange->head.is_chunked)
-        take_chunks(c, input);
-    else
-        take_length(c, input);
-}
-
-static void take_buffered_body(struct connection *c)
-{
-    struct span input = buffer_span(&c->in);
-
-    take_body(c, &input);
-    buffer_consume(&c->in, buffer_len(&c->in) - input.len);
-}
-
-bool connection_skip_body(struct connection *c)
-{
-    struct exchange *exchange = c->exchange;
-    const struct handler *handler = exchange->handler;
-
-    if (exchange->is.body_done)
-        return true;
-    exchange->handler = NULL;
-    if (buffer_len(&c->in) > 0)
-        take_buffered_body(c);
-    exchange->handler = handler;
-    return exchange->is.body_done;
 }
 
 /* ---- taking steps ---- */
@@ -434,10 +171,10 @@ static void finish_exchange(struct connection *c)
         end_connection(c, !is_whole || is_cut, must_reset);
         return;
     }
-    want_writing(c, false);
+    connection_want_writing(c, false);
     change_state(c, CONN_IDLE);
-    read_again(c);
-    set_timeout(c, c->http->options.keepalive_timeout_us);
+    connection_read_again(c);
+    connection_set_timeout(c, c->http->options.keepalive_timeout_us);
 }
 
 /* One input buffer is kept for the next that needs one: mostly the very next. */
@@ -532,7 +269,7 @@ static void begin_exchange(struct connection *c)
     c->is.is_fresh = false;
     note_request(c);
     c->is.keep = exchange->head.keep_alive;
-    set_deadline(c, 0);
+    connection_set_deadline(c, 0);
     if (exchange->head.status != 0) {
         refuse_head(c, exchange->head.status, why);
         return;
@@ -557,11 +294,10 @@ static bool take_head(struct connection *c)
         c->exchange = http_take_exchange(http);
         c->exchange->connection = c;
     }
-    enum head_result result =
-        head_read(&c->exchange->head, &http->options.head, buffer_at(&c->in), buffer_len(&c->in));
+    enum head_result result = head_read(&c->exchange->head, &http->options.head, buffer_at(&c->in), buffer_len(&c->in));
     if (result == HEAD_MORE) {
         if (is_first && !c->is.is_fresh) /* of a fresh one, the time runs from its beginning */
-            set_timeout(c, http->options.header_timeout_us);
+            connection_set_timeout(c, http->options.header_timeout_us);
         return false;
     }
     if (result == HEAD_DONE)
@@ -590,7 +326,7 @@ static bool step(struct connection *c)
         return true;
     }
     if (exchange->is.wants_body && !exchange->is.body_done && buffer_len(&c->in) > 0) {
-        take_buffered_body(c);
+        connection_take_buffered_body(c);
         return true;
     }
     return false;
@@ -609,11 +345,11 @@ static void wait_in_exchange(struct connection *c)
         return;
     }
     if (is_due_body(c->exchange))
-        read_again(c);
+        connection_read_again(c);
     if (is_due_body(c->exchange) || connection_is_full(c) || c->file.release != NULL)
-        set_timeout(c, c->http->options.body_timeout_us);
+        connection_set_timeout(c, c->http->options.body_timeout_us);
     else
-        set_deadline(c, 0);
+        connection_set_deadline(c, 0);
 }
 
 /* What to wait for, now that no step can be taken. */
@@ -657,7 +393,7 @@ void connection_leave(struct connection *c)
 void connection_leave_later(struct connection *c)
 {
     if (c->depth == 1)
-        call_soon(c);
+        connection_call_soon(c);
     c->depth--;
 }
 
@@ -682,7 +418,7 @@ static void read_head(struct connection *c)
     else
         c->is.is_broken = errno != EAGAIN && errno != EINTR;
     if (n == 0)
-        watch_only(c);
+        connection_watch_only(c);
 }
 
 /* Into the front's scratch memory: the handler takes all of it or a copy of it at once. */
@@ -699,7 +435,7 @@ static void read_body(struct connection *c)
         c->is.is_broken = true; /* half a body: not a request (RFC 9112 section 6.3) */
     if (n <= 0)
         return;
-    take_body(c, &input);
+    connection_take_body(c, &input);
     buffer_append_span(&c->in, input);
 }
 
@@ -707,7 +443,7 @@ static void read_body(struct connection *c)
 static void read_ahead(struct connection *c)
 {
     if (buffer_len(&c->in) >= c->http->options.head.max_head) {
-        watch_only(c);
+        connection_watch_only(c);
         return;
     }
     read_head(c);
@@ -736,7 +472,7 @@ static void on_reader(evutil_socket_t fd, short what, void *arg)
     else if (c->exchange->is.wants_body)
         read_body(c);
     else
-        watch_only(c); /* the handler has enough for now */
+        connection_watch_only(c); /* the handler has enough for now */
     connection_leave(c);
 }
 
@@ -760,10 +496,10 @@ static void on_writer(evutil_socket_t fd, short what, void *arg)
 
     (void)fd, (void)what;
     connection_enter(c);
-    if (flush(c)) {
+    if (connection_flush(c)) {
         struct exchange *exchange = c->exchange;
 
-        want_writing(c, false);
+        connection_want_writing(c, false);
         if (exchange != NULL && !exchange->is.ended && exchange->handler != NULL)
             exchange->handler->resume(exchange);
     }
@@ -785,7 +521,7 @@ static void expire(struct connection *c)
         if (connection_is_full(c) || c->file.release != NULL)
             c->is.is_broken = true; /* it does not read */
         else if (is_due_body(exchange))
-            refuse_exchange(c, 408);
+            connection_refuse_exchange(c, 408);
         break;
     default:
         close_connection(c);
@@ -803,7 +539,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     (void)fd, (void)what;
     c->timer_at_us = 0; /* it was taken off, too, if it was called */
     if (!is_over)
-        set_deadline(c, deadline);
+        connection_set_deadline(c, deadline);
     if (!is_over && !c->is.is_called)
         return;
     c->is.is_called = false;
@@ -822,10 +558,10 @@ void connection_want_body(struct connection *c)
     if (c->depth > 0)
         return;
     if (buffer_len(&c->in) > 0 || c->is.half_closed)
-        call_soon(c);
+        connection_call_soon(c);
     else
-        read_again(c);
-    set_timeout(c, c->http->options.body_timeout_us);
+        connection_read_again(c);
+    connection_set_timeout(c, c->http->options.body_timeout_us);
 }
 
 void connection_accept(struct http *http, int fd, const struct peer_address *remote)
@@ -837,11 +573,12 @@ void connection_accept(struct http *http, int fd, const struct peer_address *rem
     c->remote = *remote;
     c->is.is_fresh = true;
     event_assign(&c->reader, http->options.base, fd, EV_READ | EV_PERSIST, on_reader, c);
+    event_assign(&c->watcher, http->options.base, fd, EV_READ | EV_ET | EV_PERSIST, on_watcher, c);
     event_assign(&c->writer, http->options.base, fd, EV_WRITE | EV_PERSIST, on_writer, c);
     event_assign(&c->timer, http->options.base, -1, 0, on_timer, c);
     event_add(&c->reader, NULL);
     TAILQ_INSERT_TAIL(&http->connections, c, next);
-    set_timeout(c, http->options.header_timeout_us);
+    connection_set_timeout(c, http->options.header_timeout_us);
 }
 
 void connection_drain(struct connection *c)

@@ -216,8 +216,7 @@ bool exchange_write(struct exchange *exchange, struct span bytes, bool more)
     connection_enter(c);
     bytes = within_length(exchange, bytes);
     exchange->written += bytes.len;
-    if (more && !exchange->is.head_sent && !exchange->is.has_length &&
-        buffer_len(&exchange->held) + bytes.len <= HELD)
+    if (more && !exchange->is.head_sent && !exchange->is.has_length && buffer_len(&exchange->held) + bytes.len <= HELD)
         buffer_append_span(&exchange->held, bytes);
     else
         send_parts(exchange, bytes, false);
@@ -327,7 +326,8 @@ void exchange_want_body(struct exchange *exchange)
 
 int exchange_retarget(struct exchange *exchange, struct span path_and_query, const char **why_out)
 {
-    struct buffer bytes = {0}; /* the path decoded, and behind it path and query as given, which the query points into */
+    struct buffer bytes = {
+        0}; /* the path decoded, and behind it path and query as given, which the query points into */
     size_t room = path_and_query.len + 2;
 
     buffer_reserve(&bytes, room + path_and_query.len);

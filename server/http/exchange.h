@@ -51,7 +51,7 @@ struct exchange {
     bool has_body;                /* the request comes with one */
     struct access_record record;  /* handlers fill in what they know: route, gateway, pool, pid, phases... */
     const struct handler *handler;
-    void *data; /* the handler's */
+    void *data;           /* the handler's */
     unsigned n_redirects; /* local ones so far */
 
     /* Private from here on. */
@@ -64,16 +64,16 @@ struct exchange {
     uint64_t length;  /* of the response's body, as said */
     uint64_t written; /* of it */
     struct {
-        bool begun : 1;       /* a status line is in the buffer */
-        bool head_sent : 1;   /* ... and the head is closed */
-        bool ended : 1;       /* nothing more will be written */
+        bool begun : 1;     /* a status line is in the buffer */
+        bool head_sent : 1; /* ... and the head is closed */
+        bool ended : 1;     /* nothing more will be written */
         bool has_length : 1;
         bool is_chunked : 1;
-        bool no_body : 1;     /* HEAD, 204, 304: what is written is dropped */
+        bool no_body : 1;        /* HEAD, 204, 304: what is written is dropped */
         bool asked_for_body : 1; /* by exchange_want_body(), ever: 100 (Continue) is due no longer */
         bool wants_body : 1;     /* ... and has not said "enough" since */
         bool body_done : 1;      /* all of the request's body has been received */
-        bool is_cut : 1;      /* the response ends visibly incomplete */
+        bool is_cut : 1;         /* the response ends visibly incomplete */
     } is;
     struct field fields[]; /* the request's; room for max_fields */
 };

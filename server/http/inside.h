@@ -12,8 +12,8 @@
 #include "http/http.h"
 
 enum {
-    SCRATCH = 65536,         /* one read of a body, one of a file */
-    SPARE_ROOM = 64 * 1024,  /* a buffer that is kept for the next request is not larger than this */
+    SCRATCH = 65536,        /* one read of a body, one of a file */
+    SPARE_ROOM = 64 * 1024, /* a buffer that is kept for the next request is not larger than this */
 };
 
 enum connection_state {
@@ -49,9 +49,9 @@ struct connection {
         bool is_fresh : 1;    /* no request yet */
         bool is_called : 1;   /* on_timer() is to take what steps there are, whatever the time */
     } is;
-    struct event reader, writer, timer;
-    struct buffer in;  /* received and not used yet */
-    struct buffer out; /* to be sent before anything else */
+    struct event reader, watcher, writer, timer;
+    struct buffer in;                  /* received and not used yet */
+    struct buffer out;                 /* to be sent before anything else */
     uint64_t deadline_us, timer_at_us; /* 0: none */
     uint64_t body_left;                /* of a request body with a length */
     struct chunked chunked;
@@ -99,8 +99,32 @@ void connection_cut(struct connection *c);   /* aborts what is under way and clo
 void connection_enter(struct connection *c);
 void connection_leave(struct connection *c);
 
+/* The request's body is wanted: what is here is handed on in the loop's next turn. */
+void connection_want_body(struct connection *c);
+
 /* For calls that are not a handler's last word: what must happen in its callbacks, happens in the loop's next turn. */
 void connection_leave_later(struct connection *c);
+
+/* The request is refused after its handler has begun: the handler is sent away, then the client is told. */
+void connection_refuse_exchange(struct connection *c, unsigned status);
+
+/* transport.c */
+
+/* on_timer() is called when it is over; 0: never. Putting it off costs nothing. */
+void connection_set_deadline(struct connection *c, uint64_t when_us);
+void connection_set_timeout(struct connection *c, uint64_t timeout_us);
+
+/* on_timer() is called in the loop's next turn. */
+void connection_call_soon(struct connection *c);
+
+/* What comes is to be read; or not, and only the client's leaving to be noticed. */
+void connection_read_again(struct connection *c);
+void connection_watch_only(struct connection *c);
+void connection_want_writing(struct connection *c, bool on);
+
+/* Sends what waits: bytes, then the file. True when nothing is left of either. */
+bool connection_flush(struct connection *c);
+void connection_release_file(struct connection *c);
 
 /* Sends now what the kernel takes and keeps the rest. The vectors' bytes are only used during the call.
  * `more`: a file follows at once. */
@@ -110,14 +134,17 @@ void connection_send(struct connection *c, struct iovec *parts, int n, bool more
 void connection_send_file(struct connection *c, int fd, uint64_t offset, uint64_t length, void (*release)(void *arg),
                           void *arg);
 
-/* The request's body is wanted: what is here is handed on in the loop's next turn. */
-void connection_want_body(struct connection *c);
-
 /* Does something wait to be sent? */
 static inline bool connection_is_full(const struct connection *c)
 {
     return buffer_len(&c->out) > 0;
 }
+
+/* body.c */
+
+/* Takes what belongs to the current request's body from the front of the input; or of what was received before. */
+void connection_take_body(struct connection *c, struct span *input);
+void connection_take_buffered_body(struct connection *c);
 
 /* Throws away what is here of the current request's body. True when that was all of it. */
 bool connection_skip_body(struct connection *c);

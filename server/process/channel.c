@@ -88,7 +88,8 @@ static int receive_packet(int fd, struct message *message, int *fds, unsigned *n
     if (n == 0)
         return -EPIPE;
     *n_fds = take_descriptors(&packet, fds);
-    int error = packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : message_decode(message, wire, (size_t)n, *n_fds);
+    int error =
+        packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : message_decode(message, wire, (size_t)n, *n_fds);
     if (error != 0)
         close_all(fds, *n_fds);
     return error != 0 ? error : 1;

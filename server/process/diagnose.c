@@ -53,8 +53,9 @@ static void missing(char *text, size_t size, const char *program)
     if (interpreter == NULL)
         snprintf(text, size, "its ELF interpreter or a library is missing; is it built for this system?");
     else if (strchr(interpreter, '\r') != NULL || (len > 0 && line[len - 1] == '\r'))
-        snprintf(text, size, "its \"#!\" line ends in CR LF, so the interpreter is not found; "
-                             "save the file with LF line ends");
+        snprintf(text, size,
+                 "its \"#!\" line ends in CR LF, so the interpreter is not found; "
+                 "save the file with LF line ends");
     else
         snprintf(text, size, "interpreter \"%s\" of its \"#!\" line is not there; install it or correct the line",
                  interpreter);
@@ -83,8 +84,9 @@ static void denied(char *text, size_t size, const char *program)
     else if (faccessat(AT_FDCWD, program, X_OK, AT_EACCESS) != 0)
         snprintf(text, size, "no execute permission; chmod +x it");
     else
-        snprintf(text, size, "may not be executed; is its interpreter executable, its file system mounted noexec, "
-                             "or its user kept from it?");
+        snprintf(text, size,
+                 "may not be executed; is its interpreter executable, its file system mounted noexec, "
+                 "or its user kept from it?");
 }
 
 static void not_executable(char *text, size_t size, const char *program)
@@ -103,10 +105,8 @@ static void not_executable(char *text, size_t size, const char *program)
 void diagnose_start(char *text, size_t size, const char *program, enum spawn_stage stage, int error)
 {
     static const char *const stages[] = {
-        [SPAWN_FORK] = "no process could be made for it",
-        [SPAWN_LIMITS] = "its resource limits could not be set",
-        [SPAWN_USER] = "its user could not be set",
-        [SPAWN_DIRECTORY] = "its directory could not be entered",
+        [SPAWN_FORK] = "no process could be made for it", [SPAWN_LIMITS] = "its resource limits could not be set",
+        [SPAWN_USER] = "its user could not be set",       [SPAWN_DIRECTORY] = "its directory could not be entered",
         [SPAWN_EXEC] = "it could not be executed",
     };
 

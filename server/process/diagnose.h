@@ -7,7 +7,8 @@
 #include "process/spawn.h"
 
 /* Writes the cause to text (size bytes, NUL-terminated): "no execute permission; chmod +x it".
- * `error` is the errno of the stage; what cannot be seen from it is looked up in the file (its first line) and its path. */
+ * `error` is the errno of the stage; what cannot be seen from it is looked up in the file (its first line) and its
+ * path. */
 void diagnose_start(char *text, size_t size, const char *program, enum spawn_stage stage, int error);
 
 /* How a process ended, from its wait status: "exited with status 3", "was killed by signal 11 (SIGSEGV)". */

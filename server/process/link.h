@@ -20,7 +20,7 @@ struct link_options {
     bool is_alone; /* there is no other front: whatever there is to borrow is here already */
     void (*drain)(void *arg, bool has_deadline);
     void (*logs)(void *arg, int error_fd, int access_fd); /* owns them; access_fd -1: off */
-    void (*gone)(void *arg); /* the keeper has ended: so must this process */
+    void (*gone)(void *arg);                              /* the keeper has ended: so must this process */
     void *arg;
 };
 

@@ -101,7 +101,7 @@ int listen_open(const struct config_addresses *addresses, const struct config_us
 
 void listen_describe(int fd, const struct config_address *address, char *text, size_t size)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t len = sizeof bound;
     char host[INET6_ADDRSTRLEN];
 

@@ -1,6 +1,6 @@
 /*
- * A seccomp filter of one idea: the listed calls fail with EPERM, all others are as ever. The kernel knows which calls a
- * filter always allows, so they cost nothing.
+ * A seccomp filter of one idea: the listed calls fail with EPERM, all others are as ever. The kernel knows which calls
+ * a filter always allows, so they cost nothing.
  */
 #include "process/lockdown.h"
 
@@ -24,7 +24,7 @@
 
 static const int refused[] = {
 #ifdef SYS_fork
-    SYS_fork, SYS_vfork,
+    SYS_fork,  SYS_vfork,
 #endif
     SYS_clone, SYS_clone3, SYS_execve, SYS_execveat, SYS_ptrace, SYS_process_vm_writev,
 };

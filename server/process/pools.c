@@ -72,9 +72,9 @@ static void lend_free(struct pool *pool)
         lend_plain(pool);
         return;
     }
-    TAILQ_FOREACH (process, &pool->processes, next)
-        if (process->holder == NO_HOLDER)
-            pool_lend_process(pool, process);
+    TAILQ_FOREACH(process, &pool->processes, next)
+    if (process->holder == NO_HOLDER)
+        pool_lend_process(pool, process);
 }
 
 int pool_check_script(const struct pool *pool, int dir_fd, const char *script)
@@ -117,13 +117,13 @@ static struct pool *add_pool(struct pools *pools, enum slot_kind kind)
 /* php-cgi would start children of its own and end itself after 500 requests, unless told. */
 static char **process_environment(const struct config_pool *config)
 {
-    static struct config_pair php[] = {{"PHP_FCGI_CHILDREN", "0"}, {"PHP_FCGI_MAX_REQUESTS", "0"}};
+    static char children[] = "PHP_FCGI_CHILDREN", requests[] = "PHP_FCGI_MAX_REQUESTS", none[] = "0";
     struct config_pairs env = {memory_zeroed(config->env.n + 2, sizeof *env.at), config->env.n + 2};
 
     for (size_t i = 0; i < config->env.n; i++)
         env.at[i] = config->env.at[i];
-    env.at[config->env.n] = php[0]; /* behind the configured ones, which win */
-    env.at[config->env.n + 1] = php[1];
+    env.at[config->env.n] = (struct config_pair){children, none}; /* behind the configured ones, which win */
+    env.at[config->env.n + 1] = (struct config_pair){requests, none};
     char **made = environment_base(&env, &config->pass_env, !config->clear_env);
     free(env.at);
     return made;
@@ -292,8 +292,7 @@ static int open_pool(struct pool *of_route, unsigned front, const struct message
     int error = dir_fd >= 0 ? pool_check_script(of_route, dir_fd, message->text) : -errno;
     if (dir_fd >= 0)
         close(dir_fd);
-    if (error == 0 &&
-        snprintf(path, sizeof path, "%s/%s", route_directory(route), message->text) >= (int)sizeof path)
+    if (error == 0 && snprintf(path, sizeof path, "%s/%s", route_directory(route), message->text) >= (int)sizeof path)
         error = -ENAMETOOLONG;
     struct pool *pool = error == 0 ? open_script(of_route->all, route, path) : NULL;
     if (pool != NULL) {
@@ -323,7 +322,8 @@ static int receive(struct pool *pool, unsigned front, const struct message *mess
     case MESSAGE_RUN:
         return runs_start(pool, front, message, fds);
     case MESSAGE_END:
-        return pool->kind == SLOT_PROCESS ? processes_end(pool, front, message->id) : runs_end(pool, front, message->id);
+        return pool->kind == SLOT_PROCESS ? processes_end(pool, front, message->id)
+                                          : runs_end(pool, front, message->id);
     case MESSAGE_OPEN:
         return open_pool(pool, front, message);
     default:

@@ -45,9 +45,9 @@ struct pool {
     char **env; /* what every program of it gets, NULL-terminated */
 
     TAILQ_HEAD(, process) processes;
-    unsigned n_live;         /* processes that are not ending */
-    unsigned failures;       /* in a row: processes that died young without having served */
-    struct event *next_try;  /* to start what is missing, later */
+    unsigned n_live;        /* processes that are not ending */
+    unsigned failures;      /* in a row: processes that died young without having served */
+    struct event *next_try; /* to start what is missing, later */
     bool is_down;
 
     int dir_fd; /* SLOT_RUN: the route's directory, -1 with a program for the whole prefix */

@@ -275,9 +275,9 @@ static struct process *find(const struct pool *pool, unsigned front, uint32_t id
 {
     struct process *process;
 
-    TAILQ_FOREACH (process, &pool->processes, next)
-        if (process->id == id && process->holder == (int)front)
-            return process;
+    TAILQ_FOREACH(process, &pool->processes, next)
+    if (process->id == id && process->holder == (int)front)
+        return process;
     return NULL;
 }
 
@@ -314,11 +314,11 @@ void processes_front_left(struct pool *pool, unsigned front)
 {
     struct process *process;
 
-    TAILQ_FOREACH (process, &pool->processes, next)
-        if (process->holder == (int)front) {
-            process->holder = NO_HOLDER;
-            lender_returned(&pool->lender, front);
-        }
+    TAILQ_FOREACH(process, &pool->processes, next)
+    if (process->holder == (int)front) {
+        process->holder = NO_HOLDER;
+        lender_returned(&pool->lender, front);
+    }
 }
 
 void processes_prepare(struct pool *pool)

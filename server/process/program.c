@@ -203,9 +203,9 @@ bool programs_reaped(struct programs *programs, pid_t pid, int status, const str
 {
     struct program *program;
 
-    LIST_FOREACH (program, &programs->buckets[pid % BUCKETS], by_pid)
-        if (program->pid == pid && !is_left(program->state))
-            break;
+    LIST_FOREACH(program, &programs->buckets[pid % BUCKETS], by_pid)
+    if (program->pid == pid && !is_left(program->state))
+        break;
     if (program == NULL)
         return false;
     program->on_exited(program, status, usage);

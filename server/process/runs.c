@@ -202,9 +202,9 @@ int runs_end(struct pool *pool, unsigned front, uint32_t id)
 {
     struct run_slot *run;
 
-    TAILQ_FOREACH (run, &pool->runs, next)
-        if (run->id == id && run->holder == (int)front)
-            break;
+    TAILQ_FOREACH(run, &pool->runs, next)
+    if (run->id == id && run->holder == (int)front)
+        break;
     if (run != NULL)
         program_end(&run->program);
     return 0;

@@ -22,7 +22,7 @@ enum {
 struct scoreboard {
     char socket_dir[SCOREBOARD_PATH]; /* written before the first process starts; to be removed at the end */
     struct counters fronts[SCOREBOARD_FRONTS];
-    _Atomic int32_t groups[SCOREBOARD_GROUPS];  /* process group ids; 0: free */
+    _Atomic int32_t groups[SCOREBOARD_GROUPS]; /* process group ids; 0: free */
     /* by the front that has that process on loan: */
     _Atomic uint32_t given[SCOREBOARD_GROUPS];  /* requests that it was given */
     _Atomic uint32_t served[SCOREBOARD_GROUPS]; /* ... and has answered */

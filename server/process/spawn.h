@@ -31,8 +31,8 @@ struct spawn {
     const char *program; /* absolute path */
     char *const *argv;
     char *const *envp;
-    const char *directory; /* to run in; NULL: "/" */
-    int fds[3];            /* to become 0, 1 and 2; they stay the caller's */
+    const char *directory;                /* to run in; NULL: "/" */
+    int fds[3];                           /* to become 0, 1 and 2; they stay the caller's */
     const struct config_user *user;       /* NULL or without name: unchanged */
     const struct config_rlimits *rlimits; /* NULL: unchanged */
 };

@@ -16,7 +16,7 @@
 #include "site/mime.h"
 
 enum {
-    KEPT = 1024,      /* slots of the table of open files; a power of two */
+    KEPT = 1024,       /* slots of the table of open files; a power of two */
     SWEEP_SECONDS = 5, /* what was not used for so long is closed */
 };
 
@@ -101,8 +101,7 @@ static int open_directories(struct files *files)
         if ((files->root_fds[i] = open_directory("root", config->sites[i]->root)) < 0)
             return -1;
     for (size_t i = 0; i < config->n_routes; i++)
-        if (config->routes[i]->dir != NULL &&
-            (files->route_fds[i] = open_directory("dir", config->routes[i]->dir)) < 0)
+        if (config->routes[i]->dir != NULL && (files->route_fds[i] = open_directory("dir", config->routes[i]->dir)) < 0)
             return -1;
     return 0;
 }
@@ -358,8 +357,8 @@ void files_serve(struct files *files, const struct config_site *site, struct exc
     name[path.len - 1] = '\0';
     if (name[0] == '\0' || name[path.len - 2] == '/') {
         log_warning("[%s] %.*s: has no index file", exchange->id, (int)path.len, path.at);
-        exchange_fail(exchange, files_look(files, NULL, site, name[0] != '\0' ? name : ".") == ROUTE_FILE_NONE ? 404 : 403,
-                      0);
+        exchange_fail(exchange,
+                      files_look(files, NULL, site, name[0] != '\0' ? name : ".") == ROUTE_FILE_NONE ? 404 : 403, 0);
         return;
     }
     int error = open_file(files, site, name, &file);

@@ -1,9 +1,9 @@
 /*
  * Static files: opened beneath the site's root, sent by sendfile, validated by ETag and Last-Modified.
  *
- * Open files are kept for the next request for the same path. A kept one is used only if the path still leads to the same
- * inode with the same size and the same times of change to the nanosecond: one fstatat() instead of openat2(), fstat()
- * and close(). The content is always read from the file itself. What was not used for a while is closed.
+ * Open files are kept for the next request for the same path. A kept one is used only if the path still leads to the
+ * same inode with the same size and the same times of change to the nanosecond: one fstatat() instead of openat2(),
+ * fstat() and close(). The content is always read from the file itself. What was not used for a while is closed.
  */
 #ifndef GATEHOUSE_SITE_FILES_H
 #define GATEHOUSE_SITE_FILES_H

@@ -4,7 +4,8 @@
 
 #include "base/span.h"
 
-/* Reads /etc/mime.types (or another file of that form) once, before fronts start. A file that is not there is no error. */
+/* Reads /etc/mime.types (or another file of that form) once, before fronts start. A file that is not there is no error.
+ * */
 void mime_load(const char *path);
 void mime_free(void);
 

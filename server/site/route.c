@@ -45,7 +45,8 @@ static enum route_file look_at(struct span name, const struct config_route *rout
     return look(arg, route, text);
 }
 
-/* Walks down the path, segment by segment, to the first that is a file (and ends in the suffix, if the route has one). */
+/* Walks down the path, segment by segment, to the first that is a file (and ends in the suffix, if the route has one).
+ * */
 static enum route_found walk(const struct config_route *route, struct span path, route_look *look, void *arg,
                              struct route_target *out)
 {

@@ -5,7 +5,8 @@
  *   route                          path               script        SCRIPT_NAME     PATH_INFO
  *   prefix /cgi-bin with dir       /cgi-bin/a/x/y     a/x           /cgi-bin/a/x    /y         first that is a file
  *   prefix /cgi-bin without dir    the same           cgi-bin/a/x   /cgi-bin/a/x    /y
- *   suffix .php                    /b/x.php/y         b/x.php       /b/x.php        /y         first such that is a file
+ *   suffix .php                    /b/x.php/y         b/x.php       /b/x.php        /y         first such that is a
+ * file
  *   with program                   /git/a/b           -             /git            /a/b
  *   FastCGI prefix without dir     /api/a/b           -             /api            /a/b
  *                                  /api               -             /api            -

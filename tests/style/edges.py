@@ -14,7 +14,7 @@ ALLOWED = {
     "base": "",
     "config": "base",
     "log": "base",
-    "access": "base config",
+    "access": "base config log",
     "http": "base log access",
     "process": "base config log",
     "site": "base config log http",
@@ -31,7 +31,7 @@ FILE_ROOMS = ("config", "log", "access", "front", "main")
 
 # What only one file may do: (what, how it looks in code, the file).
 ONLY = [
-    ("starts a process", r"\b(?:v?fork|_Fork|posix_spawnp?|clone3?|forkpty|daemon|popen|system)\s*\(|\bSYS_(?:v?fork|clone3?)\b",
+    ("starts a process", r"\b(?:v?fork|_Fork|posix_spawnp?|clone3?|forkpty|daemon|popen|system)\s*\(|\bsyscall\(SYS_(?:v?fork|clone3?)\b",
      "server/process/spawn.c"),
     ("includes http_parser.h", r"#\s*include\s*[<\"]http_parser\.h", "server/http/head.c"),
 ]
@@ -40,7 +40,7 @@ FOLDERS = ("server", "cgi", "fastcgi", "tests", "www", ".ci")
 ROOMS = ("server", "cgi", "fastcgi")
 TEXTS = {".c", ".h", ".py", ".sh", ".pl", ".php", ".cgi", ".fcgi", ".html", ".css", ".js", ".md", ".conf", ".build", ".txt", ""}
 COLUMNS = 120
-LINES = {".c": 700, ".py": 700, ".h": 150}
+LINES = {".c": 700, ".py": 700, ".h": 200}  # of the program; a test's tables may be longer
 
 # Words that tell of how the work went instead of what the thing is.
 WORDS = re.compile(r"\b(?:TODO|FIXME|XXX)\b|\bissue\s+#|\bissue\s+[0-9]|\bthis session\b|/work/(?:main|shared)\b")
@@ -134,7 +134,7 @@ def look(path, source, lines):
             yield number, f"{len(line)} columns, more than {COLUMNS}"
     if suffix in (".c", ".h", ".py") and source and not source.endswith("\n"):
         yield len(lines), "no line end at the end"
-    if len(lines) > LINES.get(suffix, len(lines)):
+    if len(lines) > LINES.get(suffix, len(lines)) and not path.startswith("tests/"):
         yield len(lines), f"{len(lines)} lines, more than {LINES[suffix]}"
 
 
@@ -172,7 +172,7 @@ MADE_UP = [
      [(1, "only server/http/head.c"), (2, "is in no room"), (2, "only server/http/head.c"),
       (3, "http may not include site/route.h"), (4, "http may not include cgi/run.h")]),
     ("server/process/spawn.c", "int a(void) { return vfork(); }\n", []),
-    ("server/process/keeper.c", "int a(void)\n{\n    return fork();\n}\nint b = SYS_clone3;\n",
+    ("server/process/keeper.c", "int a(void)\n{\n    return fork();\n}\nint b = syscall(SYS_clone3);\n",
      [(3, "starts a process"), (5, "starts a process")]),
     ("server/gateway/run.c", '#include "site/route.h"\n#include "fastcgi/pool.h"\n', [(2, "gateway may not include")]),
     ("cgi/child.c", '#include "gateway/run.h"\n#include "gateway/reply.h"\n#include "fastcgi/record.h"\n#include "access.h"\n',
@@ -185,8 +185,9 @@ MADE_UP = [
      "typedef void call(void *arg, size_t len);\nint take(size_t);\n", [(1, "small_t"), (2, "call_t"), (5, "box_t")]),
     ("server/base/look.c", "\tint tab;\nint space; \n/* " + "x" * 120 + " */\n/* TO" "DO: later */\nint end;",
      [(1, "a tab"), (2, "white space"), (3, "126 columns"), (4, "says"), (5, "no line end")]),
-    ("server/base/long.h", "\n" * 151, [(151, "151 lines, more than 150")]),
-    ("tests/unit/test_long.c", "\n" * 701, [(701, "701 lines, more than 700")]),
+    ("server/base/long.h", "\n" * 201, [(201, "201 lines, more than 200")]),
+    ("cgi/long.c", "\n" * 701, [(701, "701 lines, more than 700")]),
+    ("tests/unit/test_long.c", "\n" * 701, []),
     ("tests/unit/test_fork.c", '#include "any/thing.h"\nint a(void) { return fork(); }\n', []),
     ("README.md", "what\nthis sess" "ion did\n", [(2, "says")]),
     ("www/page.html", "<p>\tsee iss" "ue #12</p>\n", [(1, "says")]),

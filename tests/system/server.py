@@ -103,7 +103,11 @@ class Server:
 
     def records(self):
         """What is in the JSON access log, as far as lines are whole."""
-        whole = processes.read(self.lab.access_log).rpartition("\n")[0]
+        try:
+            with open(self.lab.access_log, encoding="utf-8") as file:
+                whole = file.read().rpartition("\n")[0]
+        except FileNotFoundError:
+            whole = ""
         return [json.loads(line) for line in whole.splitlines()]
 
     def record(self, response):

@@ -34,7 +34,7 @@ struct table {
 };
 
 #define N_OF(rows)   (sizeof(rows) / sizeof((rows)[0]))
-#define TABLE(rows)  cmocka_unit_test_prestate(test_rows, (&(struct table){rows, N_OF(rows)}))
+#define TABLE(rows)  ((struct CMUnitTest){#rows, test_rows, NULL, NULL, &(struct table){rows, N_OF(rows)}})
 
 #define CRLF         "\r\n"
 #define GET          "GET / HTTP/1.1" CRLF

@@ -40,7 +40,7 @@ enum cgi_state {
     CGI_WAITING,
     CGI_STARTING,
     CGI_RUNNING,
-    CGI_EXITED,
+    CGI_EXITED, /* ... or was never started, nor will be */
 };
 
 struct cgi_run {
@@ -56,6 +56,7 @@ struct cgi_run {
     struct {
         bool last_input : 1;   /* no more will be fed: close it when all is written */
         bool input_full : 1;   /* the gateway was told "enough" */
+        bool has_slot : 1;
         bool is_stopped : 1;   /* nobody wants the output */
         bool is_completed : 1; /* the gateway was told that the output is at its end */
         bool end_sent : 1;
@@ -70,7 +71,7 @@ struct cgi {
     struct borrower borrower;
     struct cgi_options options;
     struct queue queue;
-    TAILQ_HEAD(, cgi_run) runs; /* that have a slot */
+    TAILQ_HEAD(, cgi_run) runs;
     unsigned n_slots;           /* on loan here and not in use */
     unsigned n_owed;            /* recalled, to be returned when free */
     uint32_t last_id;
@@ -98,7 +99,6 @@ static void use_slots(struct cgi *cgi)
         if (entry == NULL)
             return;
         struct cgi_run *run = (struct cgi_run *)((char *)entry - offsetof(struct cgi_run, entry));
-        cgi->n_slots--;
         begin(run);
         if (cgi->queue.n == 0)
             link_want(cgi->options.link, cgi->options.number, 0);
@@ -129,15 +129,12 @@ static void close_all(struct cgi_run *run)
 static void finish(struct cgi_run *run)
 {
     struct cgi *cgi = run->cgi;
-    bool had_slot = run->state != CGI_WAITING;
 
     close_all(run);
     event_free(run->grace);
     buffer_free(&run->input);
-    if (had_slot) {
-        TAILQ_REMOVE(&cgi->runs, run, next);
-        cgi->n_slots++;
-    }
+    TAILQ_REMOVE(&cgi->runs, run, next);
+    cgi->n_slots += run->is.has_slot;
     run->run.up->ended(run->run.arg, &run->result);
     free(run);
     use_slots(cgi);
@@ -191,6 +188,8 @@ static void on_out(evutil_socket_t fd, short what, void *arg)
         output_is_over(run);
         return;
     }
+    if (run->run.started_us == 0) /* the keeper's word of it is on its way */
+        run->run.started_us = clock_us();
     if (run->state == CGI_EXITED) { /* a child of it goes on */
         static const struct timeval exited = {GRACE_EXITED_MS / 1000, GRACE_EXITED_MS % 1000 * 1000};
         event_add(run->grace, &exited);
@@ -333,7 +332,8 @@ static void begin(struct cgi_run *run)
     run->run.is_granted = true;
     run->run.granted_us = clock_us();
     run->state = CGI_STARTING;
-    TAILQ_INSERT_TAIL(&cgi->runs, run, next);
+    run->is.has_slot = true;
+    cgi->n_slots--;
     if (script.len >= sizeof message.text || make_descriptors(run, theirs) != 0) {
         run->result.cause = RUN_BROKEN;
         run->result.why = "no descriptors are left for its pipes";
@@ -419,7 +419,8 @@ static void receive(struct borrower *borrower, const struct message *message, co
     } else if (message->kind == MESSAGE_STARTED) {
         run->state = CGI_RUNNING;
         run->run.pid = message->pid;
-        run->run.started_us = clock_us();
+        if (run->run.started_us == 0)
+            run->run.started_us = clock_us();
     } else if (message->kind == MESSAGE_REFUSED) {
         on_refused(run, message);
     } else if (message->kind == MESSAGE_EXITED) {
@@ -481,12 +482,6 @@ static void resume_output(struct run *base)
         event_add(run->grace, &grace);
 }
 
-static void on_stopped(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd, (void)what;
-    finish(arg);
-}
-
 static void stop(struct run *base, bool at_once)
 {
     struct cgi_run *run = (struct cgi_run *)base;
@@ -498,7 +493,8 @@ static void stop(struct run *base, bool at_once)
     run->result.cause = RUN_STOPPED;
     if (run->state == CGI_WAITING) {
         queue_remove(&cgi->queue, &run->entry);
-        event_base_once(cgi->options.base, -1, EV_TIMEOUT, on_stopped, run, &soon);
+        run->state = CGI_EXITED;
+        event_add(run->grace, &soon);
     } else if (run->state == CGI_EXITED) {
         event_add(run->grace, &soon);
     } else {
@@ -544,11 +540,11 @@ static struct run *open_run(struct runner *runner, const struct run_request *req
         return NULL;
     }
     run->grace = evtimer_new(cgi->options.base, on_grace, run);
+    TAILQ_INSERT_TAIL(&cgi->runs, run, next);
     if (run->entry.is_waiting) {
         link_want(cgi->options.link, cgi->options.number, cgi->queue.n);
         return &run->run;
     }
-    cgi->n_slots--;
     begin(run);
     return &run->run;
 }
@@ -569,6 +565,12 @@ struct cgi *cgi_create(const struct cgi_options *options)
 
 void cgi_destroy(struct cgi *cgi)
 {
+    for (struct cgi_run *run = TAILQ_FIRST(&cgi->runs), *next; run != NULL; run = next) {
+        next = TAILQ_NEXT(run, next);
+        queue_remove(&cgi->queue, &run->entry);
+        run->result.cause = RUN_STOPPED;
+        finish(run);
+    }
     queue_finish(&cgi->queue);
     close(cgi->null_fd);
     free(cgi);

@@ -20,6 +20,7 @@ enum {
 struct fastcgi_run {
     struct run run; /* first */
     struct queue_entry entry;
+    TAILQ_ENTRY(fastcgi_run) next_stopped;
     struct fastcgi_pool *pool;
     struct peer *peer;    /* that serves it; NULL: it waits, or is over */
     struct buffer replay; /* while it waits for another try: what the first has sent */
@@ -78,6 +79,8 @@ struct fastcgi_pool {
     int number;
     struct queue queue;
     TAILQ_HEAD(, peer) idle, others;
+    TAILQ_HEAD(, fastcgi_run) stopped; /* that end in the loop's next turn */
+    struct event *end_stopped;
     unsigned n_peers;
     unsigned n_slots; /* servers: connections that may be opened yet */
     unsigned n_owed;  /* slots recalled, to be returned when free */

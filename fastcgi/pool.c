@@ -400,8 +400,14 @@ static void resume_output(struct run *base)
 
 static void on_stopped(evutil_socket_t fd, short what, void *arg)
 {
+    struct fastcgi_pool *pool = arg;
+    struct fastcgi_run *run;
+
     (void)fd, (void)what;
-    pool_end_run(arg, RUN_STOPPED, "");
+    while ((run = TAILQ_FIRST(&pool->stopped)) != NULL) {
+        TAILQ_REMOVE(&pool->stopped, run, next_stopped);
+        pool_end_run(run, RUN_STOPPED, "");
+    }
 }
 
 /* A server's connection is closed: that is all that it can be told. A process of ours may come to an end by itself,
@@ -423,9 +429,9 @@ static void abandon(struct peer *peer, bool at_once)
 static void stop(struct run *base, bool at_once)
 {
     struct fastcgi_run *run = (struct fastcgi_run *)base;
-    static const struct timeval soon = {0, 0};
 
-    event_base_once(run->pool->options.base, -1, EV_TIMEOUT, on_stopped, run, &soon);
+    TAILQ_INSERT_TAIL(&run->pool->stopped, run, next_stopped);
+    event_active(run->pool->end_stopped, EV_TIMEOUT, 0);
     queue_remove(&run->pool->queue, &run->entry);
     if (run->peer != NULL)
         abandon(run->peer, at_once);
@@ -490,6 +496,8 @@ struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, 
     pool->borrower.message = receive;
     TAILQ_INIT(&pool->idle);
     TAILQ_INIT(&pool->others);
+    TAILQ_INIT(&pool->stopped);
+    pool->end_stopped = evtimer_new(options->base, on_stopped, pool);
     pool->servers = memory_zeroed(config->servers.n + 1, sizeof *pool->servers);
     queue_init(&pool->queue, options->base, config->queue, config->queue_timeout_ms * 1000, on_expired);
     pool->number = FASTCGI_NO_NUMBER;
@@ -504,12 +512,25 @@ void fastcgi_pool_number(struct fastcgi_pool *pool, unsigned number)
     link_attach(pool->options.link, number, &pool->borrower);
 }
 
+/* Takes the peer out, and ends its run, if it has one. */
+static void destroy_peer(struct peer *peer)
+{
+    struct fastcgi_run *run = peer->run;
+
+    remove_peer(peer);
+    if (run != NULL)
+        pool_end_run(run, RUN_STOPPED, "");
+}
+
 void fastcgi_pool_destroy(struct fastcgi_pool *pool)
 {
+    on_stopped(-1, 0, pool);
+    fastcgi_pool_fail(pool, RUN_STOPPED, "");
     while (!TAILQ_EMPTY(&pool->idle))
-        remove_peer(TAILQ_FIRST(&pool->idle));
+        destroy_peer(TAILQ_FIRST(&pool->idle));
     while (!TAILQ_EMPTY(&pool->others))
-        remove_peer(TAILQ_FIRST(&pool->others));
+        destroy_peer(TAILQ_FIRST(&pool->others));
+    event_free(pool->end_stopped);
     queue_finish(&pool->queue);
     free(pool->servers);
     free(pool);

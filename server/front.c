@@ -388,6 +388,7 @@ static int prepare(struct front *front)
 
 static void free_front(struct front *front)
 {
+    http_destroy(front->http); /* first: nobody waits for the runs any more */
     for (size_t i = 0; i < front->config->n_routes; i++) {
         if (front->routes[i].cgi != NULL)
             cgi_destroy(front->routes[i].cgi);
@@ -397,7 +398,6 @@ static void free_front(struct front *front)
     for (size_t i = 0; i < front->config->n_pools; i++)
         if (front->pools[i] != NULL)
             fastcgi_pool_destroy(front->pools[i]);
-    http_destroy(front->http);
     gateway_destroy(front->gateway);
     link_destroy(front->link);
     files_destroy(front->files);

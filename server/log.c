@@ -63,13 +63,12 @@ int sink_open(const char *path, int standard)
     return fd;
 }
 
-/* How many of the waiting bytes to write at once: as many whole lines as one piece holds, or one line that is longer.
- * */
+/* How many of the waiting bytes to write at once: as many whole lines as one piece holds, or one that is longer. */
 static size_t next_piece(struct span waiting)
 {
     const char *end;
 
-    if (waiting.len <= PIPE_BUF)
+    if (waiting.at == NULL || waiting.len <= PIPE_BUF)
         return waiting.len;
     end = memrchr(waiting.at, '\n', PIPE_BUF);
     if (end == NULL)

@@ -213,10 +213,16 @@ static void hand_over_head(struct connection *c, size_t head_len)
     buffer_append_span(&c->in, rest_of_input);
 }
 
-static void note_request(struct connection *c)
+/* Of a head that is not whole, or was refused, nothing is known: what was read of it may have moved since. */
+static void note_request(struct connection *c, bool is_whole)
 {
     struct exchange *exchange = c->exchange;
     struct access_record *record = &exchange->record;
+
+    if (!is_whole) {
+        exchange->head.method_text = exchange->head.target = SPAN("");
+        exchange->head.n_fields = 0;
+    }
 
     exchange->started_us = clock_us();
     clock_gettime(CLOCK_REALTIME_COARSE, &record->time);
@@ -267,7 +273,7 @@ static void begin_exchange(struct connection *c)
 
     change_state(c, CONN_EXCHANGE);
     c->is.is_fresh = false;
-    note_request(c);
+    note_request(c, exchange->head.status == 0);
     c->is.keep = exchange->head.keep_alive;
     connection_set_deadline(c, 0);
     if (exchange->head.status != 0) {
@@ -514,7 +520,7 @@ static void expire(struct connection *c)
     switch (c->state) {
     case CONN_HEAD:
         change_state(c, CONN_EXCHANGE);
-        note_request(c);
+        note_request(c, false);
         refuse_head(c, 408, "the head took longer than header_timeout");
         break;
     case CONN_EXCHANGE:

@@ -360,13 +360,12 @@ static void note_expect(struct known *known, struct span list)
     }
 }
 
-static bool note(const struct field *field, struct span name, struct span *value, unsigned *n)
+static void note(const struct field *field, struct span name, struct span *value, unsigned *n)
 {
-    if (!span_is_nocase(field->name, name))
-        return false;
-    *value = field->value;
-    ++*n;
-    return true;
+    if (span_is_nocase(field->name, name)) {
+        *value = field->value;
+        ++*n;
+    }
 }
 
 static void note_fields(const struct head *head, struct known *known)

@@ -35,7 +35,7 @@ void connection_set_timeout(struct connection *c, uint64_t timeout_us)
 void connection_call_soon(struct connection *c)
 {
     c->is.is_called = true;
-    event_active(&c->timer, EV_TIMEOUT, 0);
+    event_active(&c->timer, EV_READ, 0); /* not EV_TIMEOUT: setting the timer anew would take that back */
 }
 
 /* ---- which events are on ---- */

@@ -302,10 +302,29 @@ static const char *tiny_chunks(size_t n_data, size_t n)
     return c.why;
 }
 
+/* Why three chunks of one byte with extensions of 4,095 bytes and one with n are refused; or NULL. */
+static const char *heavy_chunks(size_t n)
+{
+    struct buffer text = {0}, data = {0};
+    struct chunked c;
+    size_t behind = 0;
+
+    chunked_init(&c);
+    for (int i = 0; i < 3; i++)
+        add(&text, "1;", 4095, 'e', CRLF "x" CRLF);
+    add(&text, "1;", n, 'e', CRLF "x" CRLF LAST);
+    decode_piece(&c, buffer_span(&text), &data, &behind);
+    buffer_free(&text);
+    buffer_free(&data);
+    return c.why;
+}
+
 /* Framing may be 16 KiB more than data. */
 static void test_overhead(void **state)
 {
     (void)state;
+    assert_null(heavy_chunks(4076));
+    assert_string_equal(heavy_chunks(4077), "more framing than data");
     assert_null(tiny_chunks(100, 1640));
     assert_string_equal(tiny_chunks(100, 1660), "more framing than data");
     assert_null(tiny_chunks(100000, 11600));

@@ -141,7 +141,7 @@ static void check_sums(const struct world *world)
         assert_int_equal(share->loans, world->fronts[i].idle + world->fronts[i].busy);
         assert_true(share->recalled <= share->loans);
         assert_int_equal(share->recalled, world->fronts[i].owed);
-        assert_int_equal(share->waiting, world->fronts[i].queue);
+        assert_true(share->waiting <= world->fronts[i].queue);
         lent += share->loans;
     }
     assert_int_equal(lent + world->n_free, world->n_slots);
@@ -252,7 +252,18 @@ static struct world start(unsigned n_fronts, unsigned n_slots)
 static const struct {
     unsigned fronts, slots;
 } sizes[] = {
-    {1, 1}, {2, 1}, {3, 1}, {5, 2}, {8, 3}, {2, 2}, {4, 4}, {3, 4}, {3, 7}, {7, 64}, {LENDER_FRONTS, 1}, {LENDER_FRONTS, 10},
+    {1, 1},
+    {2, 1},
+    {3, 1},
+    {5, 2},
+    {8, 3},
+    {2, 2},
+    {4, 4},
+    {3, 4},
+    {3, 7},
+    {7, 64},
+    {LENDER_FRONTS, 1},
+    {LENDER_FRONTS, 10},
 };
 
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
@@ -312,7 +323,8 @@ static void test_shares_become_even(void **state)
     }
 }
 
-/* All fronts always have work waiting: none is passed over for more than a few rounds of everybody. */
+/* All fronts always have work waiting: none is passed over for more than two rounds in which slots change hands one by
+ * one, each when all that runs before it has ended. */
 static void test_nobody_starves(void **state)
 {
     static const unsigned depths[] = {1, 3, 40};
@@ -320,13 +332,14 @@ static void test_nobody_starves(void **state)
     (void)state;
     for (size_t i = 0; i < N_SIZES * 3; i++) {
         unsigned n_fronts = sizes[i / 3].fronts, n_slots = sizes[i / 3].slots, depth = depths[i % 3];
+        unsigned patience = 2 * n_fronts * (n_slots + 1);
         struct world world = start(n_fronts, n_slots);
 
-        for (unsigned round = 0; round < 30 * (n_fronts + n_slots); round++) {
+        for (unsigned round = 0; round < 3 * patience; round++) {
             for (unsigned front = 0; front < n_fronts; front++) {
                 while (world.fronts[front].queue < depth)
                     arrive(&world, front);
-                if (world.fronts[front].passed_over > 4 * (n_fronts + n_slots))
+                if (world.fronts[front].passed_over > patience)
                     fail_msg("%u fronts, %u slots, %u waiting: front %u waits for ever (it was served %u times, "
                              "front 0 %u times)",
                              n_fronts, n_slots, depth, front, world.fronts[front].served, world.fronts[0].served);

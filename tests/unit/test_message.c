@@ -13,19 +13,19 @@
 #include "process/message.h"
 
 enum {
-    FIXED = 48,    /* bytes before the text */
-    LEN_AT = 40,   /* where its length is */
-    MAX_FDS = 8,   /* more than any message may have */
+    FIXED = 48,  /* bytes before the text */
+    LEN_AT = 40, /* where its length is */
+    MAX_FDS = 8, /* more than any message may have */
 };
 
 static const struct {
     enum message_kind kind;
     unsigned least, most; /* descriptors */
 } kinds[] = {
-    {MESSAGE_WANT, 0, 0},    {MESSAGE_RETURN, 0, 0}, {MESSAGE_RUN, 4, 4},     {MESSAGE_END, 0, 0},
-    {MESSAGE_OPEN, 0, 0},    {MESSAGE_LOAN, 0, 1},   {MESSAGE_RECALL, 0, 0},  {MESSAGE_GONE, 0, 0},
-    {MESSAGE_DOWN, 0, 0},    {MESSAGE_STARTED, 0, 0}, {MESSAGE_REFUSED, 0, 0}, {MESSAGE_EXITED, 0, 0},
-    {MESSAGE_OPENED, 0, 0},  {MESSAGE_DRAIN, 0, 0},  {MESSAGE_LOGS, 1, 2},
+    {MESSAGE_WANT, 0, 0},   {MESSAGE_RETURN, 0, 0},  {MESSAGE_RUN, 4, 4},     {MESSAGE_END, 0, 0},
+    {MESSAGE_OPEN, 0, 0},   {MESSAGE_LOAN, 0, 1},    {MESSAGE_RECALL, 0, 0},  {MESSAGE_GONE, 0, 0},
+    {MESSAGE_DOWN, 0, 0},   {MESSAGE_STARTED, 0, 0}, {MESSAGE_REFUSED, 0, 0}, {MESSAGE_EXITED, 0, 0},
+    {MESSAGE_OPENED, 0, 0}, {MESSAGE_DRAIN, 0, 0},   {MESSAGE_LOGS, 1, 2},
 };
 
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
@@ -136,7 +136,8 @@ static void test_other_lengths(void **state)
 static void test_text_len_that_lies(void **state)
 {
     static const uint64_t lies[] = {
-        0, 19, 21, MESSAGE_MAX_TEXT, UINT32_MAX, (uint64_t)UINT32_MAX + 21, UINT64_MAX, UINT64_MAX - FIXED + 1, INT64_MAX,
+        0,         19, 21, MESSAGE_MAX_TEXT, UINT32_MAX, (uint64_t)UINT32_MAX + 21, UINT64_MAX, UINT64_MAX - FIXED + 1,
+        INT64_MAX,
     };
     struct message message = sample(MESSAGE_WANT, 20), back;
     unsigned char wire[MESSAGE_MAX_WIRE];

@@ -54,8 +54,8 @@ struct cgi_run {
     struct event *in, *out, *err, *grace;
     struct buffer input; /* what the pipe did not take */
     struct {
-        bool last_input : 1;   /* no more will be fed: close it when all is written */
-        bool input_full : 1;   /* the gateway was told "enough" */
+        bool last_input : 1; /* no more will be fed: close it when all is written */
+        bool input_full : 1; /* the gateway was told "enough" */
         bool has_slot : 1;
         bool is_stopped : 1;   /* nobody wants the output */
         bool is_completed : 1; /* the gateway was told that the output is at its end */
@@ -72,14 +72,20 @@ struct cgi {
     struct cgi_options options;
     struct queue queue;
     TAILQ_HEAD(, cgi_run) runs;
-    unsigned n_slots;           /* on loan here and not in use */
-    unsigned n_owed;            /* recalled, to be returned when free */
+    unsigned n_slots; /* on loan here and not in use */
+    unsigned n_owed;  /* recalled, to be returned when free */
     uint32_t last_id;
     int null_fd;
     char scratch[SCRATCH];
 };
 
 /* ---- slots ---- */
+
+static void tell_if_nobody_waits(struct cgi *cgi)
+{
+    if (cgi->queue.n == 0)
+        link_want(cgi->options.link, cgi->options.number, 0);
+}
 
 static void begin(struct cgi_run *run);
 
@@ -100,8 +106,7 @@ static void use_slots(struct cgi *cgi)
             return;
         struct cgi_run *run = (struct cgi_run *)((char *)entry - offsetof(struct cgi_run, entry));
         begin(run);
-        if (cgi->queue.n == 0)
-            link_want(cgi->options.link, cgi->options.number, 0);
+        tell_if_nobody_waits(cgi);
         run->run.up->granted(run->run.arg);
     }
 }
@@ -493,6 +498,7 @@ static void stop(struct run *base, bool at_once)
     run->result.cause = RUN_STOPPED;
     if (run->state == CGI_WAITING) {
         queue_remove(&cgi->queue, &run->entry);
+        tell_if_nobody_waits(cgi);
         run->state = CGI_EXITED;
         event_add(run->grace, &soon);
     } else if (run->state == CGI_EXITED) {
@@ -517,6 +523,7 @@ static void on_expired(struct queue_entry *entry)
 {
     struct cgi_run *run = (struct cgi_run *)((char *)entry - offsetof(struct cgi_run, entry));
 
+    tell_if_nobody_waits(run->cgi);
     run->result.cause = RUN_QUEUE_TIMEOUT;
     run->result.why = "waited for queue_timeout, with max_running programs running";
     finish(run);

@@ -184,6 +184,12 @@ static int try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *run)
     return 0;
 }
 
+static void tell_if_nobody_waits(struct fastcgi_pool *pool)
+{
+    if (pool->queue.n == 0 && pool->number >= 0)
+        link_want(pool->options.link, (unsigned)pool->number, 0);
+}
+
 static void serve_waiting(struct fastcgi_pool *pool)
 {
     pay_debts(pool);
@@ -196,8 +202,7 @@ static void serve_waiting(struct fastcgi_pool *pool)
             pool_put_back(run);
             return;
         }
-        if (pool->queue.n == 0)
-            link_want(pool->options.link, (unsigned)pool->number, 0);
+        tell_if_nobody_waits(pool);
         if (served < 0) {
             pool_end_run(run, RUN_BROKEN, run->why);
         } else if (!was_granted) {
@@ -225,6 +230,7 @@ void fastcgi_pool_revive(struct fastcgi_pool *pool)
 
 static void on_expired(struct queue_entry *entry)
 {
+    tell_if_nobody_waits(run_of(entry)->pool);
     pool_end_run(run_of(entry), RUN_QUEUE_TIMEOUT, "waited for queue_timeout, with every process of the pool busy");
 }
 
@@ -432,7 +438,10 @@ static void stop(struct run *base, bool at_once)
 
     TAILQ_INSERT_TAIL(&run->pool->stopped, run, next_stopped);
     event_active(run->pool->end_stopped, EV_TIMEOUT, 0);
-    queue_remove(&run->pool->queue, &run->entry);
+    if (run->entry.is_waiting) {
+        queue_remove(&run->pool->queue, &run->entry);
+        tell_if_nobody_waits(run->pool);
+    }
     if (run->peer != NULL)
         abandon(run->peer, at_once);
 }

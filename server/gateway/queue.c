@@ -76,6 +76,7 @@ void queue_put_back(struct queue *queue, struct queue_entry *entry)
 {
     TAILQ_INSERT_HEAD(&queue->entries, entry, next);
     count_in(queue, entry);
+    set_timer(queue); /* its time may be over before that of the one which was first until now */
 }
 
 struct queue_entry *queue_take(struct queue *queue)

@@ -1,3 +1,4 @@
+/* The host is read off the front; then nothing may be left but a port. */
 #include "http/authority.h"
 
 #include <arpa/inet.h>

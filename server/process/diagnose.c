@@ -43,16 +43,14 @@ static char *interpreter_of(char *line)
 static void missing(char *text, size_t size, const char *program)
 {
     char line[FIRST_LINE];
-    ssize_t len = first_line(program, line);
-
-    if (len < 0) {
+    if (first_line(program, line) < 0) {
         snprintf(text, size, "%s; correct the path or create the file", strerror(ENOENT));
         return;
     }
     char *interpreter = interpreter_of(line);
     if (interpreter == NULL)
         snprintf(text, size, "its ELF interpreter or a library is missing; is it built for this system?");
-    else if (strchr(interpreter, '\r') != NULL || (len > 0 && line[len - 1] == '\r'))
+    else if (strchr(interpreter, '\r') != NULL)
         snprintf(text, size,
                  "its \"#!\" line ends in CR LF, so the interpreter is not found; "
                  "save the file with LF line ends");
@@ -122,8 +120,12 @@ void diagnose_start(char *text, size_t size, const char *program, enum spawn_sta
 
 void diagnose_end(char *text, size_t size, int status)
 {
-    if (WIFSIGNALED(status))
-        snprintf(text, size, "was killed by signal %d (SIG%s)", WTERMSIG(status), sigabbrev_np(WTERMSIG(status)));
+    const char *name = WIFSIGNALED(status) ? sigabbrev_np(WTERMSIG(status)) : NULL;
+
+    if (name != NULL)
+        snprintf(text, size, "was killed by signal %d (SIG%s)", WTERMSIG(status), name);
+    else if (WIFSIGNALED(status))
+        snprintf(text, size, "was killed by signal %d", WTERMSIG(status));
     else
         snprintf(text, size, "exited with status %d", WEXITSTATUS(status));
 }

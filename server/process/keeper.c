@@ -123,8 +123,9 @@ static void drain(struct keeper *keeper, bool has_deadline)
 
 static void stop(struct keeper *keeper, bool has_deadline)
 {
-    if (keeper->state != KEEPER_RUNNING) {
-        kill_fronts(keeper); /* asked twice: at once, then */
+    if (keeper->state != KEEPER_RUNNING) { /* asked twice: at once, then */
+        kill_fronts(keeper);
+        programs_kill_all(keeper->programs);
         return;
     }
     log_notice("ending: requests in flight are finished first");

@@ -2,6 +2,13 @@
 
 #include <stddef.h>
 
+static bool is_needier(const struct lender_share *a, const struct lender_share *b)
+{
+    if ((a->waiting > 0) != (b->waiting > 0))
+        return a->waiting > 0;
+    return a->loans != b->loans ? a->loans < b->loans : a->turn < b->turn;
+}
+
 int lender_next(const struct lender *lender)
 {
     const struct lender_share *best = NULL;
@@ -9,11 +16,7 @@ int lender_next(const struct lender *lender)
     for (unsigned i = 0; i < LENDER_FRONTS; i++) {
         const struct lender_share *share = &lender->shares[i];
 
-        if (!share->is_here)
-            continue;
-        bool is_needier = best == NULL || (share->waiting > 0) > (best->waiting > 0) ||
-                          ((share->waiting > 0) == (best->waiting > 0) && share->loans < best->loans);
-        if (is_needier)
+        if (share->is_here && (best == NULL || is_needier(share, best)))
             best = share;
     }
     return best != NULL ? (int)(best - lender->shares) : -1;
@@ -23,8 +26,9 @@ void lender_lent(struct lender *lender, unsigned front)
 {
     struct lender_share *share = &lender->shares[front];
 
+    share->turn = ++lender->turns;
     share->loans++;
-    if (share->waiting > 0)
+    if (share->waiting > 0 && share->recalled == 0) /* else it gives the slot back at once */
         share->waiting--;
 }
 
@@ -55,7 +59,8 @@ static const struct lender_share *neediest(const struct lender *lender, unsigned
             continue;
         waiting += share->waiting;
         coming += share->recalled;
-        if (share->waiting > 0 && (best == NULL || kept(share) < kept(best)))
+        if (share->waiting > 0 &&
+            (best == NULL || kept(share) < kept(best) || (kept(share) == kept(best) && share->turn < best->turn)))
             best = share;
     }
     *coming_out = coming;

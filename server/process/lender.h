@@ -6,6 +6,7 @@
  *   - a front without waiting requests gives whatever it has, down to nothing;
  *   - between fronts that both wait, slots move until they have equally many, give or take one;
  *   - a front that has none at all gets one from any that has one: with fewer slots than fronts they take turns.
+ * Among equals, the one that was lent to longest ago comes first.
  */
 #ifndef GATEHOUSE_PROCESS_LENDER_H
 #define GATEHOUSE_PROCESS_LENDER_H
@@ -16,13 +17,16 @@ enum { LENDER_FRONTS = 64 };
 
 struct lender_share {
     bool is_here;
-    unsigned loans;    /* slots it has */
-    unsigned recalled; /* of these, how many it has been asked for */
-    unsigned waiting;  /* its requests that wait for a slot, as it last said, less the slots lent since */
+    unsigned loans;     /* slots it has */
+    unsigned recalled;  /* of these, how many it has been asked for */
+    unsigned waiting;   /* its requests that wait for a slot, as it last said, less the slots lent to it since that it
+                          did not owe already */
+    unsigned long turn; /* when it was last lent one: the higher, the later */
 };
 
 struct lender {
     struct lender_share shares[LENDER_FRONTS];
+    unsigned long turns; /* slots lent so far */
 };
 
 /* The front that gets a slot which is free, or -1: none is here. The caller lends it and calls lender_lent(). */

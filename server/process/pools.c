@@ -312,13 +312,17 @@ static int open_pool(struct pool *of_route, unsigned front, const struct message
 
 static int receive(struct pool *pool, unsigned front, const struct message *message, const int *fds)
 {
+    int error;
+
     switch (message->kind) {
     case MESSAGE_WANT:
         pool->lender.shares[front].waiting = message->n;
         recall_for_waiting(pool);
         return 0;
     case MESSAGE_RETURN:
-        return take_back(pool, front, message);
+        error = take_back(pool, front, message);
+        recall_for_waiting(pool); /* whoever has got it may have to pass it on when it is done */
+        return error;
     case MESSAGE_RUN:
         return runs_start(pool, front, message, fds);
     case MESSAGE_END:

@@ -227,3 +227,13 @@ void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), vo
             program_end(program);
         }
 }
+
+void programs_kill_all(struct programs *programs)
+{
+    struct program *program;
+
+    for (int i = 0; i < BUCKETS; i++)
+        LIST_FOREACH(program, &programs->buckets[i], by_pid)
+    if (!is_left(program->state) || group_has_members(program->pid))
+        kill(-program->pid, SIGKILL); /* its exit, and the timer, do the rest */
+}

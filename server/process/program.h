@@ -69,4 +69,7 @@ bool programs_reaped(struct programs *programs, pid_t pid, int status, const str
 /* Ends all that are there, and calls back once nothing is left of any: at once if there is none. */
 void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), void *arg);
 
+/* Kills all that are there, without a grace. */
+void programs_kill_all(struct programs *programs);
+
 #endif

@@ -45,6 +45,14 @@ static enum route_file look_at(struct span name, const struct config_route *rout
     return look(arg, route, text);
 }
 
+/* Where the name of a script may end at the earliest: nothing above the route's own place in the path is one. */
+static size_t first_end(const struct config_route *route, struct span path)
+{
+    if (route->match == ROUTE_EXACT)
+        return path.len;
+    return route->match == ROUTE_PREFIX ? strlen(route->pattern) + 2 : 2;
+}
+
 /* Walks down the path, segment by segment, to the first that is a file (and ends in the suffix, if the route has one).
  * */
 static enum route_found walk(const struct config_route *route, struct span path, route_look *look, void *arg,
@@ -54,7 +62,7 @@ static enum route_found walk(const struct config_route *route, struct span path,
     size_t start = below_prefix ? strlen(route->pattern) + 1 : 1;
     struct span suffix = route->match == ROUTE_SUFFIX ? span_of(route->pattern) : SPAN("");
 
-    for (size_t end = start + 1; end <= path.len; end++) {
+    for (size_t end = first_end(route, path); end <= path.len; end++) {
         struct span name = {path.at + start, end - start};
 
         if ((end < path.len && path.at[end] != '/') || name.at[name.len - 1] == '/')

@@ -15,11 +15,11 @@ enum { SOME = 4 };
 
 #define HERE(loans, recalled, waiting)                                                                                 \
     {                                                                                                                  \
-        true, loans, recalled, waiting                                                                                 \
+        true, loans, recalled, waiting, 0                                                                              \
     }
 #define AWAY                                                                                                           \
     {                                                                                                                  \
-        false, 0, 0, 0                                                                                                 \
+        false, 0, 0, 0, 0                                                                                              \
     }
 
 static const struct {

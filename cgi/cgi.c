@@ -98,6 +98,7 @@ static void use_slots(struct cgi *cgi)
         cgi->n_owed -= back;
         cgi->n_slots -= back;
         link_say(cgi->options.link, MESSAGE_RETURN, cgi->options.number, 0, back);
+        link_still_want(cgi->options.link, cgi->options.number, cgi->queue.n);
     }
     while (cgi->n_slots > 0) {
         struct queue_entry *entry = queue_take(&cgi->queue);

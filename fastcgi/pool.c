@@ -116,7 +116,10 @@ static void give_back(struct peer *peer)
 /* What was recalled goes back as soon as it is free. */
 static void pay_debts(struct fastcgi_pool *pool)
 {
+    bool has_paid = false;
+
     while (pool->n_owed > 0 && (pool->n_slots > 0 || !TAILQ_EMPTY(&pool->idle))) {
+        has_paid = true;
         if (pool->n_slots == 0)
             give_back(TAILQ_FIRST(&pool->idle));
         if (pool->n_slots == 0)
@@ -125,6 +128,8 @@ static void pay_debts(struct fastcgi_pool *pool)
         pool->n_owed--;
         link_say(pool->options.link, MESSAGE_RETURN, (unsigned)pool->number, 0, 1);
     }
+    if (has_paid)
+        link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
 }
 
 /* ---- runs ---- */
@@ -294,6 +299,7 @@ void pool_on_grace(struct peer *peer)
     if (peer->id != 0)
         link_say(pool->options.link, MESSAGE_END, (unsigned)pool->number, peer->id, 0);
     remove_peer(peer);
+    link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
     serve_waiting(pool);
 }
 
@@ -342,6 +348,7 @@ static void on_gone(struct fastcgi_pool *pool, const struct message *message)
     peer->is_gone = true;
     if (peer->run == NULL)
         remove_peer(peer);
+    link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
 }
 
 static void receive(struct borrower *borrower, const struct message *message, const int *fds, unsigned n_fds)

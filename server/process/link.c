@@ -74,3 +74,9 @@ void link_want(struct link *link, unsigned number, unsigned n_waiting)
     if (!link->options.is_alone && (n_waiting & (n_waiting - 1)) == 0)
         link_say(link, MESSAGE_WANT, number, 0, n_waiting);
 }
+
+void link_still_want(struct link *link, unsigned number, unsigned n_waiting)
+{
+    if (!link->options.is_alone && n_waiting > 0)
+        link_say(link, MESSAGE_WANT, number, 0, n_waiting);
+}

@@ -35,6 +35,9 @@ void link_attach(struct link *link, unsigned number, struct borrower *borrower);
 /* Says how many requests wait for a slot of the pool: when it is news, and again each time the number has doubled. */
 void link_want(struct link *link, unsigned number, unsigned n_waiting);
 
+/* Says it in any case: after a slot was given up or lost, for the keeper has counted on it. */
+void link_still_want(struct link *link, unsigned number, unsigned n_waiting);
+
 /* Says `kind` of the pool's process or run `id`, or of n slots. */
 void link_say(struct link *link, enum message_kind kind, unsigned number, uint32_t id, unsigned n);
 

@@ -74,6 +74,8 @@ bool queue_add(struct queue *queue, struct queue_entry *entry)
 
 void queue_put_back(struct queue *queue, struct queue_entry *entry)
 {
+    if (entry->since_us == 0)
+        entry->since_us = clock_us();
     TAILQ_INSERT_HEAD(&queue->entries, entry, next);
     count_in(queue, entry);
     set_timer(queue); /* its time may be over before that of the one which was first until now */

@@ -15,9 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,6 +27,7 @@
 #include "base/memory.h"
 #include "cgi/environment.h"
 #include "gateway/queue.h"
+#include "process/diagnose.h"
 
 enum {
     SCRATCH = 65536,
@@ -393,8 +392,7 @@ static void on_exited(struct cgi_run *run, const struct message *message)
     run->result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     run->result.cause = run->result.signal != 0 ? RUN_CRASHED : RUN_COMPLETE;
     if (run->result.signal != 0) {
-        snprintf(run->why, sizeof run->why, "was killed by signal %d (SIG%s)", run->result.signal,
-                 sigabbrev_np(run->result.signal));
+        diagnose_end(run->why, sizeof run->why, status);
         run->result.why = run->why;
     }
     if (run->is.is_stopped)

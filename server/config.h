@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "base/beneath.h"
 #include "base/span.h"
 
 /* NAME=value, or for interpreter[.py]: suffix and program. */
@@ -65,12 +66,6 @@ enum access_format {
     ACCESS_COMBINED,
     ACCESS_JSON,
     ACCESS_PRETTY,
-};
-
-enum symlinks {
-    SYMLINKS_OFF,     /* none is followed */
-    SYMLINKS_BENEATH, /* only to what is below root or dir */
-    SYMLINKS_ON,
 };
 
 enum gateway_kind {

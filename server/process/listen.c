@@ -101,23 +101,23 @@ int listen_open(const struct config_addresses *addresses, const struct config_us
 
 void listen_describe(int fd, const struct config_address *address, char *text, size_t size)
 {
-    struct sockaddr_storage bound = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } bound = {0};
     socklen_t len = sizeof bound;
     char host[INET6_ADDRSTRLEN];
 
-    if (is_unix(address) || getsockname(fd, (struct sockaddr *)&bound, &len) != 0) {
+    if (is_unix(address) || getsockname(fd, &bound.any, &len) != 0) {
         snprintf(text, size, "%s", address->text);
-        return;
+    } else if (bound.any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &bound.in.sin_addr, host, sizeof host);
+        snprintf(text, size, "http://%s:%u/", host, (unsigned)ntohs(bound.in.sin_port));
+    } else {
+        inet_ntop(AF_INET6, &bound.in6.sin6_addr, host, sizeof host);
+        snprintf(text, size, "http://[%s]:%u/", host, (unsigned)ntohs(bound.in6.sin6_port));
     }
-    if (bound.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&bound;
-        snprintf(text, size, "http://%s:%u/", inet_ntop(AF_INET, &in->sin_addr, host, sizeof host),
-                 (unsigned)ntohs(in->sin_port));
-        return;
-    }
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound;
-    snprintf(text, size, "http://[%s]:%u/", inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host),
-             (unsigned)ntohs(in6->sin6_port));
 }
 
 void listen_close(const struct config_addresses *addresses, const int *fds)

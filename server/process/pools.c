@@ -3,11 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -79,21 +77,11 @@ static void lend_free(struct pool *pool)
 
 int pool_check_script(const struct pool *pool, int dir_fd, const char *script)
 {
-    static const uint64_t resolve[] = {
-        [SYMLINKS_OFF] = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-        [SYMLINKS_BENEATH] = RESOLVE_BENEATH,
-        [SYMLINKS_ON] = RESOLVE_NO_MAGICLINKS,
-    };
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = resolve[pool->route->site->symlinks]};
     struct stat about;
+    int fd = beneath_open(dir_fd, script, pool->route->site->symlinks, O_PATH);
 
-    /* With links allowed to lead anywhere, at least the name itself must not. */
-    if (script[0] == '\0' || script[0] == '/' || strcmp(script, "..") == 0 || strncmp(script, "../", 3) == 0 ||
-        strstr(script, "/../") != NULL || span_ends(span_of(script), SPAN("/..")))
-        return -EXDEV;
-    int fd = (int)syscall(SYS_openat2, dir_fd, script, &how, sizeof how);
     if (fd < 0)
-        return -errno;
+        return fd;
     int error = fstat(fd, &about) != 0 ? -errno : S_ISREG(about.st_mode) ? 0 : -EACCES;
     close(fd);
     return error;

@@ -3,11 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -134,19 +132,6 @@ void files_destroy(struct files *files)
     free(files);
 }
 
-static int open_beneath(int dir_fd, const struct config_site *site, const char *name, uint64_t flags)
-{
-    static const uint64_t resolve[] = {
-        [SYMLINKS_OFF] = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-        [SYMLINKS_BENEATH] = RESOLVE_BENEATH,
-        [SYMLINKS_ON] = RESOLVE_NO_MAGICLINKS,
-    };
-    struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve[site->symlinks]};
-    int fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof how);
-
-    return fd >= 0 ? fd : -errno;
-}
-
 static bool is_unchanged(const struct stat *a, const struct stat *b)
 {
     return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
@@ -209,7 +194,7 @@ static int open_file(struct files *files, const struct config_site *site, const 
         return 0;
     }
     /* Not blocking: opening a FIFO would wait for a writer. */
-    int fd = open_beneath(files->root_fds[site->index], site, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    int fd = beneath_open(files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return fd;
     if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) {
@@ -228,7 +213,7 @@ static int open_file(struct files *files, const struct config_site *site, const 
 static enum route_file look_beneath(int dir_fd, const struct config_site *site, const char *name)
 {
     struct stat about;
-    int fd = open_beneath(dir_fd, site, name, O_PATH);
+    int fd = beneath_open(dir_fd, name, site->symlinks, O_PATH);
 
     if (fd < 0)
         return ROUTE_FILE_NONE;

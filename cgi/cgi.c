@@ -222,9 +222,9 @@ static void on_err(evutil_socket_t fd, short what, void *arg)
 /* What is still in the pipe when the program has exited belongs to its request. */
 static void read_last_errors(struct cgi_run *run)
 {
-    ssize_t n;
+    ssize_t n = run->err_fd >= 0 ? read(run->err_fd, run->cgi->scratch, SCRATCH) : 0; /* a pipe holds no more */
 
-    while (run->err_fd >= 0 && (n = read(run->err_fd, run->cgi->scratch, SCRATCH)) > 0)
+    if (n > 0)
         run->run.up->errors(run->run.arg, (struct span){run->cgi->scratch, (size_t)n});
 }
 
@@ -415,6 +415,7 @@ static void receive(struct borrower *borrower, const struct message *message, co
     if (message->kind == MESSAGE_LOAN) {
         cgi->n_slots += message->n;
         use_slots(cgi);
+        link_still_want(cgi->options.link, cgi->options.number, cgi->queue.n);
     } else if (message->kind == MESSAGE_RECALL) {
         cgi->n_owed += message->n;
         use_slots(cgi);
@@ -539,7 +540,9 @@ static struct run *open_run(struct runner *runner, const struct run_request *req
     run->id = ++cgi->last_id;
     run->in_fd = run->out_fd = run->err_fd = -1;
     run->result = (struct run_result){.why = "", .exit_code = -1, .cpu_us = UINT64_MAX, .max_rss_kib = UINT64_MAX};
-    if (cgi->n_slots == 0 && !queue_add(&cgi->queue, &run->entry)) {
+    bool must_wait = cgi->n_slots <= cgi->n_owed || cgi->queue.n > 0; /* free slots may be promised already */
+
+    if (must_wait && !queue_add(&cgi->queue, &run->entry)) {
         free(run);
         refusal_out->cause = RUN_QUEUE_FULL;
         refusal_out->why = "max_running programs are running, and as many requests as queue = allows are waiting";

@@ -110,6 +110,9 @@ void peer_send(struct peer *peer);
 /* Without a connection, a run or a grace: as new. */
 void peer_reset(struct peer *peer);
 
+/* The same; and all of its request that was not taken for good is kept with the run, to be sent once more. */
+void peer_reset_for_retry(struct peer *peer);
+
 /* After so long, pool_on_grace(). */
 void peer_start_grace(struct peer *peer, unsigned ms);
 

@@ -23,7 +23,10 @@
 #include "base/memory.h"
 #include "fastcgi/inside.h"
 
-enum { REQUEST_ID = 1 };
+enum {
+    REQUEST_ID = 1,
+    PIPE_PIECES = 16, /* reads that empty a full pipe */
+};
 
 static void change_state(struct peer *peer, enum peer_state next)
 {
@@ -195,6 +198,44 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     run->run.up->drained(run->run.arg);
 }
 
+/* ---- descriptor 2 ---- */
+
+static void take_errors(struct peer *peer, struct span bytes)
+{
+    char tag[128];
+
+    if (peer->run != NULL) {
+        peer->run->run.up->errors(peer->run->run.arg, bytes);
+        return;
+    }
+    int len = snprintf(tag, sizeof tag, "[pool %.64s, process %ld]", peer->pool->config->name, peer->pid);
+    if (bytes.len > 0)
+        log_stream_add(&peer->errors_log, (struct span){tag, (size_t)len}, bytes);
+    else
+        log_stream_end(&peer->errors_log, (struct span){tag, (size_t)len});
+}
+
+/* What is in the pipe, and no more than fits in one: a writer that never rests must not keep us here. */
+static void read_errors(struct peer *peer)
+{
+    char bytes[4096];
+    ssize_t n = 1;
+
+    for (int i = 0; i < PIPE_PIECES && n > 0 && peer->errors_fd >= 0; i++) {
+        n = read(peer->errors_fd, bytes, sizeof bytes);
+        if (n > 0)
+            take_errors(peer, (struct span){bytes, (size_t)n});
+        else if (n == 0)
+            event_del(peer->errors);
+    }
+}
+
+static void on_errors(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    read_errors(arg);
+}
+
 /* ---- the answer ---- */
 
 /* The run is over for this peer. May the connection serve another? Not if the application has not read all. */
@@ -209,6 +250,8 @@ static struct fastcgi_run *detach_run(struct peer *peer)
         peer_disconnect(peer);
     buffer_clear(&peer->out);
     peer->sent = 0;
+    if (peer->fd >= 0)
+        event_add(peer->reader, NULL); /* the run may have had it paused */
     return run;
 }
 
@@ -224,6 +267,8 @@ static void on_end_request(struct peer *peer, const struct record_event *event)
         [RECORD_UNKNOWN_ROLE] = {RUN_CRASHED, "does not know the role of a responder"},
     };
     bool is_known = event->protocol_status < sizeof meanings / sizeof *meanings;
+
+    read_errors(peer); /* before the request that they belong to is over */
     struct fastcgi_run *run = detach_run(peer);
 
     peer->n_served++;
@@ -308,13 +353,13 @@ static void on_eof(struct peer *peer)
     struct fastcgi_run *run = peer->run;
     bool may_retry = run != NULL && !run->has_output && peer->n_served > 0 && peer->is_replayable;
 
+    read_errors(peer);
     if (run == NULL) {
         pool_on_lost(peer);
         return;
     }
     if (may_retry) {
-        buffer_append_span(&run->replay, buffer_span(&peer->out));
-        peer_reset(peer);
+        peer_reset_for_retry(peer);
         run->run.retries++;
         pool_put_back(run);
         pool_on_lost(peer);
@@ -380,6 +425,12 @@ void peer_reset(struct peer *peer)
     change_state(peer, PEER_IDLE);
 }
 
+void peer_reset_for_retry(struct peer *peer)
+{
+    buffer_append_span(&peer->run->replay, buffer_span(&peer->out));
+    peer_reset(peer);
+}
+
 void peer_drain(struct peer *peer)
 {
     if (peer->state == PEER_CONNECTING)
@@ -393,59 +444,24 @@ void peer_drain(struct peer *peer)
     peer_start_grace(peer, FASTCGI_GRACE_MS);
 }
 
-/* ---- descriptor 2 ---- */
-
-static void take_errors(struct peer *peer, struct span bytes)
-{
-    char tag[128];
-
-    if (peer->run != NULL) {
-        peer->run->run.up->errors(peer->run->run.arg, bytes);
-        return;
-    }
-    int len = snprintf(tag, sizeof tag, "[pool %.64s, process %ld]", peer->pool->config->name, peer->pid);
-    if (bytes.len > 0)
-        log_stream_add(&peer->errors_log, (struct span){tag, (size_t)len}, bytes);
-    else
-        log_stream_end(&peer->errors_log, (struct span){tag, (size_t)len});
-}
-
-static void on_errors(evutil_socket_t fd, short what, void *arg)
-{
-    struct peer *peer = arg;
-    char bytes[4096];
-    ssize_t n = read(fd, bytes, sizeof bytes);
-
-    (void)what;
-    if (n > 0)
-        take_errors(peer, (struct span){bytes, (size_t)n});
-    else if (n == 0 || errno != EAGAIN)
-        event_del(peer->errors);
-}
+/* ---- making and unmaking ---- */
 
 void peer_watch_errors(struct peer *peer, int fd)
 {
     peer->errors_fd = fd;
     peer->errors = event_new(peer->pool->options.base, fd, EV_READ | EV_PERSIST, on_errors, peer);
-    event_priority_set(peer->errors, 0); /* before the end of the request that it belongs to */
     event_add(peer->errors, NULL);
 }
 
 static void close_errors(struct peer *peer)
 {
-    char bytes[4096];
-    ssize_t n;
-
     if (peer->errors_fd < 0)
         return;
-    while ((n = read(peer->errors_fd, bytes, sizeof bytes)) > 0)
-        take_errors(peer, (struct span){bytes, (size_t)n});
+    read_errors(peer);
     take_errors(peer, (struct span){"", 0});
     event_free(peer->errors);
     close(peer->errors_fd);
 }
-
-/* ---- making and unmaking ---- */
 
 struct peer *peer_create(struct fastcgi_pool *pool, const struct sockaddr *address, socklen_t len)
 {

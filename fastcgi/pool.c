@@ -150,7 +150,7 @@ void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why
 
 void pool_put_back(struct fastcgi_run *run)
 {
-    queue_put_back(&run->pool->queue, &run->entry);
+    queue_put_back(&run->pool->queue, &run->entry, run->run.is_granted);
 }
 
 /* A connection could not be made. 0: it may be tried with another peer; -1: it is over, run->why says why. */
@@ -213,6 +213,9 @@ static void serve_waiting(struct fastcgi_pool *pool)
         } else if (!was_granted) {
             run->run.is_granted = true;
             run->run.up->granted(run->run.arg);
+        } else if (run->input_full && run->peer->state == PEER_BUSY && run->peer->sent == buffer_len(&run->peer->out)) {
+            run->input_full = false; /* it was told "enough" while it waited for another try */
+            run->run.up->drained(run->run.arg);
         }
     }
 }
@@ -226,6 +229,7 @@ void fastcgi_pool_fail(struct fastcgi_pool *pool, enum run_cause cause, const ch
     snprintf(pool->down_why, sizeof pool->down_why, "%s", why);
     while ((entry = queue_take(&pool->queue)) != NULL)
         pool_end_run(run_of(entry), cause, pool->down_why);
+    tell_if_nobody_waits(pool);
 }
 
 void fastcgi_pool_revive(struct fastcgi_pool *pool)
@@ -272,17 +276,30 @@ void pool_on_lost(struct peer *peer)
     struct fastcgi_run *run = peer->run;
 
     if (run == NULL) {
+        bool was_draining = peer->state == PEER_DRAINING; /* it was we who have ended the connection */
+
         peer_reset(peer);
         if (peer->is_gone || peer->id == 0)
             remove_peer(peer);
+        else if (was_draining)
+            set_idle(peer, true);
         else
             rest_or_set_idle(peer);
-    } else if (after_refusal(peer, run, -ECONNREFUSED) == 0) {
-        pool_put_back(run);
     } else {
-        pool_end_run(run, RUN_BROKEN, run->why);
+        peer_reset_for_retry(peer);
+        if (after_refusal(peer, run, -ECONNREFUSED) == 0)
+            pool_put_back(run);
+        else
+            pool_end_run(run, RUN_BROKEN, run->why);
     }
     serve_waiting(pool);
+}
+
+/* A process that ends, ends a loan: for the keeper, that is one that was recalled, if any was. */
+static void forgive_debt(struct fastcgi_pool *pool)
+{
+    if (pool->n_owed > 0)
+        pool->n_owed--;
 }
 
 void pool_on_grace(struct peer *peer)
@@ -296,8 +313,10 @@ void pool_on_grace(struct peer *peer)
         serve_waiting(pool);
         return;
     }
-    if (peer->id != 0)
+    if (peer->id != 0) {
         link_say(pool->options.link, MESSAGE_END, (unsigned)pool->number, peer->id, 0);
+        forgive_debt(pool);
+    }
     remove_peer(peer);
     link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
     serve_waiting(pool);
@@ -317,7 +336,7 @@ static void on_loan(struct fastcgi_pool *pool, const struct message *message, in
     snprintf(address.sun_path, sizeof address.sun_path, "%.*s", (int)(sizeof address.sun_path - 1), message->text);
     struct peer *peer = peer_create(pool, (const struct sockaddr *)&address, sizeof address);
     peer->id = message->id;
-    peer->index = message->n % SCOREBOARD_GROUPS;
+    peer->index = message->n % SCOREBOARD_PROGRAMS;
     peer->pid = message->pid;
     if (errors_fd >= 0)
         peer_watch_errors(peer, errors_fd);
@@ -346,6 +365,8 @@ static void on_gone(struct fastcgi_pool *pool, const struct message *message)
     if (peer == NULL)
         return;
     peer->is_gone = true;
+    pool->closes_itself = false; /* or if it does, it does exit, too */
+    forgive_debt(pool);
     if (peer->run == NULL)
         remove_peer(peer);
     link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
@@ -372,6 +393,8 @@ static void receive(struct borrower *borrower, const struct message *message, co
         break;
     }
     serve_waiting(pool);
+    if (message->kind == MESSAGE_LOAN)
+        link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
 }
 
 /* ---- what the gateway says ---- */

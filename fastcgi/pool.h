@@ -13,7 +13,7 @@
 #include "process/scoreboard.h"
 
 struct fastcgi_options {
-    struct event_base *base; /* with two priorities: what processes write to descriptor 2 is read first */
+    struct event_base *base;
     struct link *link;
     struct scoreboard *scoreboard;
 };

@@ -369,7 +369,6 @@ static int prepare(struct front *front)
         return -1;
     }
     front->base = event_base_new();
-    event_base_priority_init(front->base, 2);
     link.base = gateway.base = front->base;
     front->files = files_create(front->base, front->config);
     if (front->files == NULL)

@@ -72,10 +72,12 @@ bool queue_add(struct queue *queue, struct queue_entry *entry)
     return true;
 }
 
-void queue_put_back(struct queue *queue, struct queue_entry *entry)
+void queue_put_back(struct queue *queue, struct queue_entry *entry, bool anew)
 {
-    if (entry->since_us == 0)
-        entry->since_us = clock_us();
+    struct queue_entry *first = TAILQ_FIRST(&queue->entries);
+
+    if (anew) /* but not beyond the next one's: the order of time is the order of the queue */
+        entry->since_us = first != NULL ? first->since_us : clock_us();
     TAILQ_INSERT_HEAD(&queue->entries, entry, next);
     count_in(queue, entry);
     set_timer(queue); /* its time may be over before that of the one which was first until now */

@@ -12,7 +12,7 @@
 /* Embedded in what waits. */
 struct queue_entry {
     TAILQ_ENTRY(queue_entry) next;
-    uint64_t since_us; /* clock_us(); 0: it has never waited */
+    uint64_t since_us; /* clock_us() */
     bool is_waiting;
 };
 
@@ -31,8 +31,8 @@ void queue_finish(struct queue *queue);
 /* At the end; false: the queue is full. */
 bool queue_add(struct queue *queue, struct queue_entry *entry);
 
-/* At the front, whatever the limit: it has waited before, or its turn came at once and was for nothing. */
-void queue_put_back(struct queue *queue, struct queue_entry *entry);
+/* At the front, whatever the limit: its turn was for nothing. `anew`: its time begins again. */
+void queue_put_back(struct queue *queue, struct queue_entry *entry, bool anew);
 
 /* The one whose turn it is, taken out; NULL when nobody waits. */
 struct queue_entry *queue_take(struct queue *queue);

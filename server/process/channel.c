@@ -41,6 +41,12 @@ static void close_all(const int *fds, unsigned n)
         close(fds[i]);
 }
 
+/* Will the same be taken later? */
+static bool is_passing(int error)
+{
+    return error == -EAGAIN || error == -ENOBUFS || error == -ENOMEM || error == -ETOOMANYREFS || error == -EINTR;
+}
+
 static int send_packet(int fd, const void *wire, size_t len, const int *fds, unsigned n_fds)
 {
     union control control;
@@ -140,7 +146,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     while (!STAILQ_EMPTY(&channel->queue)) {
         struct queued *first = STAILQ_FIRST(&channel->queue);
 
-        if (send_packet(fd, first->wire, first->len, first->fds, first->n_fds) == -EAGAIN)
+        if (is_passing(send_packet(fd, first->wire, first->len, first->fds, first->n_fds)))
             return;
         drop_first(channel); /* sent; or the other end is gone, which the read side will tell */
     }
@@ -180,7 +186,7 @@ void channel_send(struct channel *channel, const struct message *message, const 
     unsigned char wire[MESSAGE_MAX_WIRE];
     size_t len = message_encode(message, wire);
 
-    if (STAILQ_EMPTY(&channel->queue) && send_packet(channel->fd, wire, len, fds, n_fds) != -EAGAIN) {
+    if (STAILQ_EMPTY(&channel->queue) && !is_passing(send_packet(channel->fd, wire, len, fds, n_fds))) {
         close_all(fds, n_fds);
         return;
     }

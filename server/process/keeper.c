@@ -53,6 +53,7 @@ struct keeper {
     struct event *signals[6];
     struct event *deadline;
     struct scoreboard *scoreboard;
+    struct wards *wards;
     struct programs *programs;
     struct pools *pools;
     struct front fronts[SCOREBOARD_FRONTS];
@@ -199,6 +200,7 @@ static _Noreturn void be_front(struct front *front, int channel_fd)
 
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
         signal(ours[i], SIG_DFL);
+    wards_forget(keeper->wards);
     setpgid(0, 0); /* what a terminal sends is the keeper's to hear */
     for (size_t i = 0; i < n_listen; i++)
         kept[i] = keeper->listen_fds[i];
@@ -373,19 +375,21 @@ static void catch_signals(struct keeper *keeper)
 
 /* ---- the start ---- */
 
-/* The private directory of the FastCGI processes' sockets: 0700, the fronts' user's. 0 or -1 after a message. */
+/* The private directory of the FastCGI processes' sockets. The fronts may reach what is in it, but not write to it: they
+ * could put something else in a socket's place. 0 or -1 after a message. */
 static int make_socket_dir(struct keeper *keeper)
 {
     const struct config_user *owner = &keeper->config->server.user;
     const char *parent = getenv("XDG_RUNTIME_DIR");
-    char *dir = keeper->scoreboard->socket_dir;
+    char *dir = keeper->wards->socket_dir;
 
     if (geteuid() == 0)
         parent = "/run";
-    if (parent == NULL || strlen(parent) > SCOREBOARD_PATH / 2 || access(parent, W_OK) != 0)
+    if (parent == NULL || strlen(parent) > WARDS_PATH / 2 || access(parent, W_OK) != 0)
         parent = "/tmp";
-    snprintf(dir, SCOREBOARD_PATH, "%s/gatehouse-XXXXXX", parent);
-    if (mkdtemp(dir) != NULL && (owner->name == NULL || chown(dir, owner->uid, owner->gid) == 0))
+    snprintf(dir, WARDS_PATH, "%s/gatehouse-XXXXXX", parent);
+    if (mkdtemp(dir) != NULL &&
+        (owner->name == NULL || (chown(dir, geteuid(), owner->gid) == 0 && chmod(dir, 0710) == 0)))
         return 0;
     log_error("directory %s for sockets cannot be made: %s", dir, strerror(errno));
     return -1;
@@ -402,9 +406,10 @@ static int prepare(struct keeper *keeper)
     if (listen_open(&server->listen, &server->user, keeper->listen_fds) != 0)
         return -1;
     keeper->scoreboard = scoreboard_create();
+    keeper->wards = wards_create();
     if (make_socket_dir(keeper) != 0)
         return -1;
-    int error = warden_start(&keeper->warden, keeper->scoreboard);
+    int error = warden_start(&keeper->warden, keeper->wards);
     if (error != 0) {
         log_error("no process for the warden: %s", strerror(-error));
         return -1;
@@ -433,6 +438,7 @@ static void start_all(struct keeper *keeper)
         .base = keeper->base,
         .config = keeper->config,
         .scoreboard = keeper->scoreboard,
+        .socket_dir = keeper->wards->socket_dir,
         .programs = keeper->programs,
         .is_variable = keeper->options->is_variable,
         .send = send_to_front,
@@ -449,7 +455,8 @@ static void start_all(struct keeper *keeper)
     }
     for (unsigned i = 0; i < keeper->config->server.fronts; i++) {
         start_front(&keeper->fronts[i]);
-        pools_front_came(keeper->pools, i);
+        if (keeper->fronts[i].channel != NULL)
+            pools_front_came(keeper->pools, i);
     }
     pools_start(keeper->pools);
 }
@@ -480,7 +487,7 @@ int keeper_run(const struct keeper_options *options)
     if (prepare(keeper) != 0)
         goto done;
     keeper->base = event_base_new();
-    keeper->programs = programs_create(keeper->base, keeper->scoreboard);
+    keeper->programs = programs_create(keeper->base, keeper->wards);
     keeper->deadline = evtimer_new(keeper->base, on_deadline, keeper);
     catch_signals(keeper);
     start_all(keeper);

@@ -20,7 +20,15 @@
 #endif
 #endif
 
-#ifndef HAS_SANITIZER
+#if defined(__x86_64__)
+#define NATIVE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE AUDIT_ARCH_AARCH64
+#elif defined(__riscv)
+#define NATIVE AUDIT_ARCH_RISCV64
+#endif
+
+#if defined(NATIVE) && !defined(HAS_SANITIZER)
 
 static const int refused[] = {
 #ifdef SYS_fork
@@ -30,19 +38,23 @@ static const int refused[] = {
 };
 
 enum {
+    X32_BIT = 0x40000000, /* the same calls under other numbers */
     N_REFUSED = sizeof refused / sizeof *refused,
-    N_STEPS = N_REFUSED + 3,
+    N_STEPS = N_REFUSED + 6,
 };
 
 static int install(void)
 {
     struct sock_filter steps[N_STEPS] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE, 0, N_STEPS - 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, N_STEPS - 5, 0),
     };
     struct sock_fprog program = {N_STEPS, steps};
 
     for (int i = 0; i < N_REFUSED; i++)
-        steps[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)refused[i],
+        steps[i + 4] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)refused[i],
                                                     (unsigned char)(N_REFUSED - i), 0);
     steps[N_STEPS - 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     steps[N_STEPS - 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);

@@ -3,7 +3,7 @@
 #define GATEHOUSE_PROCESS_LOCKDOWN_H
 
 /* From now on, for good: no new process, no exec, no tracing of others; no rights gained. 0 or -errno. Built with a
- * sanitizer, whose leak check needs these calls, only the last holds. */
+ * sanitizer, whose leak check needs these calls, or for a machine that it does not know, only the last holds. */
 int lockdown(void);
 
 #endif

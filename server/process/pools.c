@@ -35,8 +35,7 @@ void pool_lend_process(struct pool *pool, struct process *process)
     if (front < 0 || !program_is_running(&process->program))
         return;
     int errors = fcntl(process->errors_fd, F_DUPFD_CLOEXEC, 3);
-    message.text_len =
-        (size_t)snprintf(message.text, sizeof message.text, "%s/%u", options->scoreboard->socket_dir, process->id);
+    message.text_len = (size_t)snprintf(message.text, sizeof message.text, "%s/%u", options->socket_dir, process->id);
     process->holder = front;
     lender_lent(&pool->lender, (unsigned)front);
     options->send(options->arg, (unsigned)front, &message, &errors, errors >= 0 ? 1 : 0);

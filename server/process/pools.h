@@ -29,6 +29,7 @@ struct pools_options {
     struct event_base *base;
     const struct config *config;
     struct scoreboard *scoreboard;
+    const char *socket_dir;
     struct programs *programs;
     bool (*is_variable)(struct span name); /* may a front give a program this environment variable? */
     /* Sends to a front that is here; takes over the descriptors. */

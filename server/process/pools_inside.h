@@ -45,6 +45,7 @@ struct pool {
     char **env; /* what every program of it gets, NULL-terminated */
 
     TAILQ_HEAD(, process) processes;
+    unsigned n_processes;   /* all of them */
     unsigned n_live;        /* processes that are not ending */
     unsigned failures;      /* in a row: processes that died young without having served */
     struct event *next_try; /* to start what is missing, later */
@@ -63,7 +64,7 @@ struct pools {
     bool is_stopped;
 };
 
-enum { SOCKET_PATH = SCOREBOARD_PATH + 16 };
+enum { SOCKET_PATH = WARDS_PATH + 16 };
 
 /* The path below which a CGI route's scripts are. */
 static inline const char *route_directory(const struct config_route *route)

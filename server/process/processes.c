@@ -80,7 +80,7 @@ static int listen_at(const struct pool *pool, const char *path)
     int failed = bind(fd, (struct sockaddr *)&address, sizeof address);
     umask(before);
     if (failed == 0 && owner->name != NULL)
-        failed = chown(path, owner->uid, owner->gid);
+        failed = lchown(path, owner->uid, owner->gid);
     if (failed == 0)
         failed = listen(fd, BACKLOG);
     if (failed == 0)
@@ -92,7 +92,7 @@ static int listen_at(const struct pool *pool, const char *path)
 
 static void socket_path(const struct process *process, char path[SOCKET_PATH])
 {
-    snprintf(path, SOCKET_PATH, "%s/%u", process->pool->all->options.scoreboard->socket_dir, process->id);
+    snprintf(path, SOCKET_PATH, "%s/%u", process->pool->all->options.socket_dir, process->id);
 }
 
 /* The process holds its loan no more, and its front, if it had one, is told so. */
@@ -169,8 +169,12 @@ static void on_gone(struct program *program)
 {
     struct process *process = (struct process *)program;
 
-    TAILQ_REMOVE(&process->pool->processes, process, next);
+    struct pool *pool = process->pool;
+
+    TAILQ_REMOVE(&pool->processes, process, next);
+    pool->n_processes--;
     free(process);
+    processes_want(pool);
 }
 
 /* Starts the program on a listening socket; what it writes to 1 and 2 goes to errors_fd's other end. */
@@ -227,6 +231,7 @@ static int start_one(struct pool *pool)
         scoreboard->given[process->program.index] = 0;
         scoreboard->served[process->program.index] = 0;
         TAILQ_INSERT_TAIL(&pool->processes, process, next);
+        pool->n_processes++;
         pool->n_live++;
         pool_lend_process(pool, process);
         return 0;
@@ -244,7 +249,8 @@ void processes_want(struct pool *pool)
 {
     if (pool->all->is_stopped || event_pending(pool->next_try, EV_TIMEOUT, NULL))
         return;
-    while (pool->n_live < pool->capacity)
+    /* Those that are ending do not count, but must not pile up either. */
+    while (pool->n_live < pool->capacity && pool->n_processes < 2 * pool->capacity)
         if (start_one(pool) != 0)
             return;
     pool->is_down = false;

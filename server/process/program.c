@@ -28,7 +28,7 @@ enum { BUCKETS = 1024 };
 
 struct programs {
     struct event_base *base;
-    struct scoreboard *scoreboard;
+    struct wards *wards;
     LIST_HEAD(, program) buckets[BUCKETS];
     unsigned n, next_index;
     void (*on_empty)(void *arg);
@@ -105,7 +105,7 @@ static void become_gone(struct program *program)
 
     program->state = PROGRAM_GONE;
     LIST_REMOVE(program, by_pid);
-    all->scoreboard->groups[program->index] = 0;
+    all->wards->groups[program->index] = 0;
     all->n--;
     event_free(program->timer);
     program->on_gone(program);
@@ -141,12 +141,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         take_step(program, TIMER);
 }
 
-struct programs *programs_create(struct event_base *base, struct scoreboard *scoreboard)
+struct programs *programs_create(struct event_base *base, struct wards *wards)
 {
     struct programs *programs = memory_zeroed(1, sizeof *programs);
 
     programs->base = base;
-    programs->scoreboard = scoreboard;
+    programs->wards = wards;
     return programs;
 }
 
@@ -157,10 +157,10 @@ void programs_destroy(struct programs *programs)
 
 static int free_index(struct programs *programs)
 {
-    for (unsigned i = 0; i < SCOREBOARD_GROUPS; i++) {
-        unsigned index = (programs->next_index + i) % SCOREBOARD_GROUPS;
+    for (unsigned i = 0; i < SCOREBOARD_PROGRAMS; i++) {
+        unsigned index = (programs->next_index + i) % SCOREBOARD_PROGRAMS;
 
-        if (programs->scoreboard->groups[index] == 0) {
+        if (programs->wards->groups[index] == 0) {
             programs->next_index = index + 1;
             return (int)index;
         }
@@ -185,7 +185,7 @@ int program_start(struct programs *programs, struct program *program, const stru
     program->index = (unsigned)index;
     program->started_us = clock_us();
     program->timer = evtimer_new(programs->base, on_timer, program);
-    programs->scoreboard->groups[index] = pid;
+    programs->wards->groups[index] = pid;
     programs->n++;
     LIST_INSERT_HEAD(&programs->buckets[pid % BUCKETS], program, by_pid);
     return 0;

@@ -13,8 +13,8 @@
 #include <sys/queue.h>
 #include <sys/resource.h>
 
-#include "process/scoreboard.h"
 #include "process/spawn.h"
+#include "process/warden.h"
 
 enum { PROGRAM_GRACE_MS = 2000 };
 
@@ -39,7 +39,7 @@ struct program {
     struct programs *all;
     enum program_state state;
     pid_t pid;
-    unsigned index; /* its place on the scoreboard */
+    unsigned index; /* its place among the wards, and on the scoreboard */
     uint64_t started_us;
     struct event *timer;
     program_exited *on_exited;
@@ -48,10 +48,10 @@ struct program {
 
 struct programs;
 
-struct programs *programs_create(struct event_base *base, struct scoreboard *scoreboard);
+struct programs *programs_create(struct event_base *base, struct wards *wards);
 void programs_destroy(struct programs *programs);
 
-/* Starts one. 0, or -errno with the stage; -EAGAIN when the scoreboard is full. Both callbacks come from the loop. */
+/* Starts one. 0, or -errno with the stage; -EAGAIN when there are too many already. Both callbacks come from the loop. */
 int program_start(struct programs *programs, struct program *program, const struct spawn *spawn,
                   enum spawn_stage *stage_out);
 

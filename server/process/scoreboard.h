@@ -1,9 +1,7 @@
 /*
- * Memory shared by all processes, made before the fronts: who is there and what they count. Each part has one writer;
- * everybody may read at any time, so every field is a word that is written at once.
- *
- * The keeper writes the groups: the process groups that must not outlive it (the warden reads them when the keeper is
- * gone). Each front writes its own counters.
+ * Memory shared by the keeper and all fronts, made before them: what they count. Each part has one writer; everybody may
+ * read at any time, so every field is a word that is written at once. Fronts can write all of it, so nothing that the
+ * keeper relies on may be here.
  */
 #ifndef GATEHOUSE_PROCESS_SCOREBOARD_H
 #define GATEHOUSE_PROCESS_SCOREBOARD_H
@@ -15,17 +13,14 @@
 
 enum {
     SCOREBOARD_FRONTS = 64,
-    SCOREBOARD_GROUPS = 8192, /* programs at once, over all pools and routes */
-    SCOREBOARD_PATH = 80,
+    SCOREBOARD_PROGRAMS = 8192, /* at once, over all pools and routes */
 };
 
 struct scoreboard {
-    char socket_dir[SCOREBOARD_PATH]; /* written before the first process starts; to be removed at the end */
     struct counters fronts[SCOREBOARD_FRONTS];
-    _Atomic int32_t groups[SCOREBOARD_GROUPS]; /* process group ids; 0: free */
     /* by the front that has that process on loan: */
-    _Atomic uint32_t given[SCOREBOARD_GROUPS];  /* requests that it was given */
-    _Atomic uint32_t served[SCOREBOARD_GROUPS]; /* ... and has answered */
+    _Atomic uint32_t given[SCOREBOARD_PROGRAMS];  /* requests that it was given */
+    _Atomic uint32_t served[SCOREBOARD_PROGRAMS]; /* ... and has answered */
 };
 
 /* Maps a zeroed one, shared with every process forked later. Ends the program when there is no memory. */

@@ -4,15 +4,31 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "process/spawn.h"
 
-static void remove_sockets(const struct scoreboard *scoreboard)
+struct wards *wards_create(void)
 {
-    DIR *dir = scoreboard->socket_dir[0] != '\0' ? opendir(scoreboard->socket_dir) : NULL;
+    void *at = mmap(NULL, sizeof(struct wards), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (at == MAP_FAILED)
+        abort();
+    return at;
+}
+
+void wards_forget(struct wards *wards)
+{
+    munmap(wards, sizeof *wards);
+}
+
+static void remove_sockets(const struct wards *wards)
+{
+    DIR *dir = wards->socket_dir[0] != '\0' ? opendir(wards->socket_dir) : NULL;
 
     if (dir == NULL)
         return;
@@ -20,20 +36,20 @@ static void remove_sockets(const struct scoreboard *scoreboard)
         if (entry->d_name[0] != '.')
             unlinkat(dirfd(dir), entry->d_name, 0);
     closedir(dir);
-    rmdir(scoreboard->socket_dir);
+    rmdir(wards->socket_dir);
 }
 
-static void end_groups(struct scoreboard *scoreboard)
+static void end_groups(struct wards *wards)
 {
-    for (int i = 0; i < SCOREBOARD_GROUPS; i++) {
-        pid_t group = scoreboard->groups[i];
+    for (int i = 0; i < SCOREBOARD_PROGRAMS; i++) {
+        pid_t group = wards->groups[i];
 
         if (group > 1)
             kill(-group, SIGKILL);
     }
 }
 
-static void watch(int keeper_fd, struct scoreboard *scoreboard)
+static void watch(int keeper_fd, struct wards *wards)
 {
     char byte;
     ssize_t n;
@@ -48,12 +64,12 @@ static void watch(int keeper_fd, struct scoreboard *scoreboard)
     do
         n = read(keeper_fd, &byte, 1);
     while (n < 0 && errno == EINTR);
-    end_groups(scoreboard);
-    remove_sockets(scoreboard);
+    end_groups(wards);
+    remove_sockets(wards);
     _exit(0);
 }
 
-int warden_start(struct warden *warden_out, struct scoreboard *scoreboard)
+int warden_start(struct warden *warden_out, struct wards *wards)
 {
     int fds[2];
 
@@ -62,7 +78,7 @@ int warden_start(struct warden *warden_out, struct scoreboard *scoreboard)
     pid_t pid = spawn_self(1);
     if (pid == 0) {
         close(fds[1]);
-        watch(fds[0], scoreboard);
+        watch(fds[0], wards);
     }
     close(fds[0]);
     if (pid < 0) {

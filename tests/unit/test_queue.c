@@ -141,7 +141,7 @@ static void test_put_back(void **state)
     assert_takes(0);
     add(2);
     uint64_t since_us = waiters[0].entry.since_us;
-    queue_put_back(&queue, &waiters[0].entry); /* there is no place for it, but for it there is */
+    queue_put_back(&queue, &waiters[0].entry, false); /* there is no place for it, but for it there is */
     assert_true(waiters[0].entry.is_waiting);
     assert_true(waiters[0].entry.since_us == since_us);
     assert_int_equal(queue.n, 3);
@@ -243,7 +243,7 @@ static void test_put_back_too_late(void **state)
         if (others > 0)
             add(1);
         waiters[0].entry.since_us -= HOUR_US;
-        queue_put_back(&queue, &waiters[0].entry);
+        queue_put_back(&queue, &waiters[0].entry, false);
         assert_int_equal(event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK), 0);
         if (waiters[0].turn != 1)
             fail_msg("with %u others it waits on", others);

@@ -232,7 +232,8 @@ static void on_request(void *arg, struct exchange *exchange)
         serve_path(front, site, exchange);
 }
 
-/* RFC 3875 section 6.2.2: as if the client had asked for that path; by GET, since the request's body is used up. */
+/* RFC 3875 section 6.2.2: as if the client had asked for that path; by GET, and without the request's body, which was
+ * for the first. */
 static void on_redirect(void *arg, struct exchange *exchange, struct span location)
 {
     struct front *front = arg;
@@ -266,9 +267,9 @@ static void on_drain(void *arg, bool has_deadline)
 {
     struct front *front = arg;
 
+    http_drain(front->http, has_deadline ? front->config->server.drain_timeout_ms * 1000 : 0, on_drained, front);
     for (size_t i = 0; i < front->config->server.listen.n; i++)
         close(front->start->listen_fds[i]); /* with the keeper's, the last: who connects is refused at once */
-    http_drain(front->http, has_deadline ? front->config->server.drain_timeout_ms * 1000 : 0, on_drained, front);
 }
 
 static void on_keeper_gone(void *arg)

@@ -57,6 +57,7 @@ struct passage {
         bool head_done : 1;
         bool has_length : 1;
         bool is_paused : 1; /* by us, because the client does not read */
+        bool answered : 1;  /* the exchange has had our last word, and may still be sending it */
         bool must_log : 1;  /* the exchange is over, the record waits for the run's end */
     } is;
     struct access_record record; /* with must_log: a copy, its texts in .texts */
@@ -91,10 +92,24 @@ static void free_passage(struct passage *p)
     free(p);
 }
 
+/* Is there still a response to give? */
+static bool is_open(const struct passage *p)
+{
+    return p->exchange != NULL && !p->is.answered;
+}
+
+static void stop_run(struct passage *p, bool at_once)
+{
+    event_del(p->timer); /* it could be about to come, and would stop it twice */
+    p->run->down->stop(p->run, at_once);
+}
+
 /* The exchange is ended or failed by the caller right after this. */
 static struct exchange *let_go(struct passage *p)
 {
     struct exchange *exchange = p->exchange;
+
+    p->is.answered = true;
 
     if (p->run != NULL) {
         exchange->record.pid = p->run->pid;
@@ -163,8 +178,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         set_timer(p);
         return;
     }
-    p->run->down->stop(p->run, true);
-    if (p->exchange != NULL)
+    stop_run(p, true);
+    if (is_open(p))
         fail(p, 504, is_over ? "no end within timeout" : "silent for idle_timeout");
 }
 
@@ -225,7 +240,7 @@ static void write_chunks(struct passage *p, struct span bytes, bool more)
         if (result == CHUNKED_END) {
             finish_early(p);
         } else {
-            p->run->down->stop(p->run, true);
+            stop_run(p, true);
             fail(p, 502, p->chunked->why);
         }
         return;
@@ -300,7 +315,7 @@ static void take_head(struct passage *p, const struct reply *reply, struct span 
 
     if (reply->status < 200) {
         if (++p->n_interim > MAX_INTERIM) {
-            p->run->down->stop(p->run, true);
+            stop_run(p, true);
             fail(p, 502, "too many interim responses");
             return;
         }
@@ -328,7 +343,7 @@ static void take_head(struct passage *p, const struct reply *reply, struct span 
 
 static void refuse_head(struct passage *p, const char *why)
 {
-    p->run->down->stop(p->run, true);
+    stop_run(p, true);
     fail(p, 502, why);
 }
 
@@ -382,7 +397,7 @@ static void on_granted(void *arg)
 {
     struct passage *p = arg;
 
-    if (p->exchange != NULL)
+    if (is_open(p))
         begin_input(p);
 }
 
@@ -391,7 +406,7 @@ static void on_output(void *arg, struct span bytes, bool more)
     struct passage *p = arg;
 
     note_sign(p);
-    if (p->exchange != NULL)
+    if (is_open(p))
         take_output(p, bytes, more);
 }
 
@@ -417,7 +432,7 @@ static void on_drained(void *arg)
     struct passage *p = arg;
 
     note_sign(p);
-    if (p->exchange != NULL)
+    if (is_open(p))
         exchange_want_body(p->exchange);
 }
 
@@ -437,7 +452,7 @@ static void on_complete(void *arg)
 {
     struct passage *p = arg;
 
-    if (p->exchange == NULL)
+    if (!is_open(p))
         return;
     exchange_phase(p->exchange, PHASE_BODY, p->granted_us);
     if (!p->is.head_done)
@@ -483,6 +498,8 @@ static void on_ended(void *arg, const struct run_result *result)
     note_result(&p->exchange->record, p, result);
     p->exit_code = result->exit_code;
     p->run = NULL;
+    if (p->is.answered)
+        return; /* gateway_done() is still to come */
     if (result->cause == RUN_COMPLETE)
         on_complete(p);
     else
@@ -525,7 +542,7 @@ static void on_abort(struct exchange *exchange)
     let_go(p);
     exchange->data = NULL; /* it is logged at once, without the program's end */
     p->exchange = NULL;
-    p->run->down->stop(p->run, false);
+    stop_run(p, false);
 }
 
 static const struct handler handler = {

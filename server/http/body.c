@@ -27,12 +27,18 @@ static void take_length(struct connection *c, struct span *input)
     hand_on(c, piece, c->body_left == 0);
 }
 
+/* Until the handler says "enough"; for ever, when the body is thrown away. */
+static bool takes_more(const struct exchange *exchange)
+{
+    return exchange->is.wants_body || exchange->is.ended || exchange->handler == NULL;
+}
+
 static void take_chunks(struct connection *c, struct span *input)
 {
     struct exchange *exchange = c->exchange;
     struct span piece;
 
-    while (!exchange->is.body_done) {
+    while (!exchange->is.body_done && takes_more(exchange)) {
         enum chunked_result result = chunked_read(&c->chunked, input, &piece);
 
         if (result == CHUNKED_MORE)

@@ -162,13 +162,14 @@ static void finish_exchange(struct connection *c)
     struct exchange *exchange = c->exchange;
     bool is_whole = connection_skip_body(c);
     bool is_cut = exchange->is.is_cut;
+    bool is_refusal = exchange->status >= 400; /* mostly of what is still on its way */
     bool must_reset = is_cut && !exchange->is.has_length && !exchange->is.is_chunked;
     bool keep = c->is.keep && is_whole && !is_cut && !c->http->is_draining;
 
     report(c);
     drop_exchange(c);
     if (!keep) {
-        end_connection(c, !is_whole || is_cut, must_reset);
+        end_connection(c, !is_whole || is_cut || is_refusal, must_reset);
         return;
     }
     connection_want_writing(c, false);
@@ -437,7 +438,9 @@ static void read_body(struct connection *c)
         c->is.half_closed = true;
     if (n < 0)
         c->is.is_broken = errno != EAGAIN && errno != EINTR;
-    if (n == 0 && !c->exchange->is.body_done)
+    if (n == 0 && c->exchange->is.ended)
+        connection_watch_only(c); /* it needs no more of the body, and may still read the answer */
+    else if (n == 0)
         c->is.is_broken = true; /* half a body: not a request (RFC 9112 section 6.3) */
     if (n <= 0)
         return;

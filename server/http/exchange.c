@@ -314,7 +314,7 @@ void exchange_want_body(struct exchange *exchange)
 {
     struct connection *c = exchange->connection;
 
-    if (exchange->is.body_done)
+    if (exchange->is.body_done || !exchange->has_body)
         return;
     exchange->is.wants_body = true;
     if (exchange->head.expect_continue && !exchange->is.asked_for_body && exchange->body_bytes == 0 &&
@@ -343,8 +343,9 @@ int exchange_retarget(struct exchange *exchange, struct span path_and_query, con
         exchange->head.method = METHOD_GET;
         exchange->head.method_text = SPAN("GET");
     }
-    exchange->head.has_length = exchange->head.is_chunked = exchange->has_body = false;
-    exchange->head.length = 0;
+    /* What is left of the request's body is still to be told from the next request, but nobody wants it now. */
+    exchange->head.has_length = exchange->has_body = false;
+    exchange->is.wants_body = exchange->is.asked_for_body = false;
     return 0;
 }
 

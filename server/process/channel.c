@@ -94,8 +94,11 @@ static int receive_packet(int fd, struct message *message, int *fds, unsigned *n
     if (n == 0)
         return -EPIPE;
     *n_fds = take_descriptors(&packet, fds);
-    int error =
-        packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : message_decode(message, wire, (size_t)n, *n_fds);
+    if (packet.msg_flags & MSG_CTRUNC) { /* we are out of descriptors: some messages are good without theirs */
+        close_all(fds, *n_fds);
+        *n_fds = 0;
+    }
+    int error = packet.msg_flags & MSG_TRUNC ? -EPROTO : message_decode(message, wire, (size_t)n, *n_fds);
     if (error != 0)
         close_all(fds, *n_fds);
     return error != 0 ? error : 1;

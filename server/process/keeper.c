@@ -375,8 +375,8 @@ static void catch_signals(struct keeper *keeper)
 
 /* ---- the start ---- */
 
-/* The private directory of the FastCGI processes' sockets. The fronts may reach what is in it, but not write to it: they
- * could put something else in a socket's place. 0 or -1 after a message. */
+/* The private directory of the FastCGI processes' sockets. The fronts may reach what is in it, but not write to it:
+ * they could put something else in a socket's place. 0 or -1 after a message. */
 static int make_socket_dir(struct keeper *keeper)
 {
     const struct config_user *owner = &keeper->config->server.user;

@@ -51,7 +51,8 @@ struct programs;
 struct programs *programs_create(struct event_base *base, struct wards *wards);
 void programs_destroy(struct programs *programs);
 
-/* Starts one. 0, or -errno with the stage; -EAGAIN when there are too many already. Both callbacks come from the loop. */
+/* Starts one. 0, or -errno with the stage; -EAGAIN when there are too many already. Both callbacks come from the loop.
+ * */
 int program_start(struct programs *programs, struct program *program, const struct spawn *spawn,
                   enum spawn_stage *stage_out);
 

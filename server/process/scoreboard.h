@@ -1,7 +1,7 @@
 /*
- * Memory shared by the keeper and all fronts, made before them: what they count. Each part has one writer; everybody may
- * read at any time, so every field is a word that is written at once. Fronts can write all of it, so nothing that the
- * keeper relies on may be here.
+ * Memory shared by the keeper and all fronts, made before them: what they count. Each part has one writer; everybody
+ * may read at any time, so every field is a word that is written at once. Fronts can write all of it, so nothing that
+ * the keeper relies on may be here.
  */
 #ifndef GATEHOUSE_PROCESS_SCOREBOARD_H
 #define GATEHOUSE_PROCESS_SCOREBOARD_H

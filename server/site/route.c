@@ -65,7 +65,7 @@ static enum route_found walk(const struct config_route *route, struct span path,
     for (size_t end = first_end(route, path); end <= path.len; end++) {
         struct span name = {path.at + start, end - start};
 
-        if ((end < path.len && path.at[end] != '/') || name.at[name.len - 1] == '/')
+        if ((end < path.len && path.at[end] != '/') || (name.len > 0 && name.at[name.len - 1] == '/'))
             continue;
         if (!span_ends(name, suffix))
             continue;

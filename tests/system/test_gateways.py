@@ -317,6 +317,23 @@ def test_local_redirect(server, here):
     assert server.get(f"/cgi-bin/say.sh?{path}").status in (500, 502, 508)
 
 
+def test_local_redirect_leaves_no_body_behind(server, here):
+    """What is still to come of a chunked body, when its program has redirected, is no request."""
+    path = here("elsewhere")
+    server.lab.file(path, "Location: /cgi-bin/hello.sh?x\n\n")
+    inner = b"GET /fcgi/?smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    with server.connect() as client:
+        client.send(f"POST /cgi-bin/say.sh?{path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode() +
+                    b"100\r\nabc")
+        assert client.read().body == b"hello\n"
+        try:
+            client.send(inner + b"x" * (253 - len(inner)) + b"\r\n0\r\n\r\n")
+            client.expect_close()
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    assert not [record for record in server.records() if "smuggled" in record["uri"]]
+
+
 @pytest.mark.parametrize("how, member, value", [("exit3", "exit", 3), ("segv", "signal", "SIGSEGV"),
                                                 ("kill", "signal", "SIGKILL")])
 def test_end_within_the_answer(server, how, member, value):
@@ -534,6 +551,28 @@ def listener(lab, kind):
         address = "127.0.0.1:%d" % it.getsockname()[1]
     it.listen(64)
     return it, address
+
+
+def test_body_goes_to_the_server_that_answers(lab):
+    """The first server refuses the connection when the body is on its way to it already."""
+    listening, address = listener(lab, "tcp")
+    lab.helper([os.path.join(lab.apps, "count")], stdin=listening)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = "127.0.0.1:%d" % closed.getsockname()[1]
+    server = lab.serve(f"""
+        [site *]
+        root = {{root}}
+        [route /app/*]
+        gateway = fastcgi
+        pool = app
+        [pool app]
+        server = {nobody}
+        server = {address}
+        """)
+    for size in (1, 70_000):
+        body = os.urandom(size)
+        text = server.request("POST", "/app/", body).text
+        assert f"length={size} crc={zlib.crc32(body):08x}\n" in text
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])

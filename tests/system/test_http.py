@@ -151,6 +151,16 @@ def test_upload(server, chunked, size):
         assert client.get("/a.txt").status == 200
 
 
+def test_refusal_is_read(lab):
+    """A client that goes on sending gets to read why it was refused, and no reset."""
+    server = lab.serve("[site *]\nroot = {root}", max_body="100k")
+    with server.connect() as client:
+        client.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n")
+        for _ in range(50):
+            client.send(b"x" * 100_000)
+        assert client.read().status == 413
+
+
 def test_body_is_no_request(server):
     body = b"GET /b.txt HTTP/1.1\r\nHost: a\r\n\r\n"
     for target in ("/cgi-bin/deaf.sh", "/a.txt", "/nothing"):

@@ -47,7 +47,7 @@ static void take_chunks(struct connection *c, struct span *input)
             hand_on(c, (struct span){"", 0}, true);
         } else if (result == CHUNKED_BAD || exchange->body_bytes + piece.len > c->http->options.max_body) {
             c->is.keep = false;
-            exchange->is.body_done = true; /* what follows cannot be told from it */
+            exchange->is.body_done = exchange->is.body_lost = true;
             if (exchange->handler != NULL) /* else it was to be thrown away, and the response is on its way */
                 connection_refuse_exchange(c, result == CHUNKED_BAD ? 400 : 413);
             *input = (struct span){input->at, 0};

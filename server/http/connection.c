@@ -162,14 +162,14 @@ static void finish_exchange(struct connection *c)
     struct exchange *exchange = c->exchange;
     bool is_whole = connection_skip_body(c);
     bool is_cut = exchange->is.is_cut;
-    bool is_refusal = exchange->status >= 400; /* mostly of what is still on its way */
+    bool has_more = !is_whole || exchange->is.body_lost;
     bool must_reset = is_cut && !exchange->is.has_length && !exchange->is.is_chunked;
     bool keep = c->is.keep && is_whole && !is_cut && !c->http->is_draining;
 
     report(c);
     drop_exchange(c);
     if (!keep) {
-        end_connection(c, !is_whole || is_cut || is_refusal, must_reset);
+        end_connection(c, has_more, must_reset);
         return;
     }
     connection_want_writing(c, false);
@@ -245,7 +245,7 @@ static void refuse_head(struct connection *c, unsigned status, const char *why)
     exchange_remote(c->exchange, &remote);
     c->http->options.refused(c->http->options.arg, remote.text, status, why);
     c->is.keep = false;
-    c->exchange->is.body_done = true; /* not to be told from what follows */
+    c->exchange->is.body_done = c->exchange->is.body_lost = true;
     exchange_fail(c->exchange, status, 0);
 }
 

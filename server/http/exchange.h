@@ -73,6 +73,7 @@ struct exchange {
         bool asked_for_body : 1; /* by exchange_want_body(), ever: 100 (Continue) is due no longer */
         bool wants_body : 1;     /* ... and has not said "enough" since */
         bool body_done : 1;      /* all of the request's body has been received */
+        bool body_lost : 1;      /* what follows cannot be told from the body, which was refused or is nonsense */
         bool is_cut : 1;         /* the response ends visibly incomplete */
     } is;
     struct field fields[]; /* the request's; room for max_fields */

@@ -211,13 +211,6 @@ static void serve_path(struct front *front, const struct config_site *site, stru
     }
 }
 
-static void allow_methods(struct exchange *exchange, unsigned status)
-{
-    exchange_begin(exchange, status, SPAN(""));
-    exchange_field(exchange, SPAN("Allow"), SPAN("GET, HEAD, POST, OPTIONS"));
-    exchange_end(exchange);
-}
-
 static void on_request(void *arg, struct exchange *exchange)
 {
     struct front *front = arg;
@@ -225,9 +218,9 @@ static void on_request(void *arg, struct exchange *exchange)
 
     exchange->record.site = span_of(site->names.at[0]);
     if (exchange->head.form == TARGET_ASTERISK)
-        allow_methods(exchange, 204);
+        exchange_allow(exchange, 204, SPAN("GET, HEAD, POST, OPTIONS"));
     else if (span_is(exchange->head.method_text, SPAN("TRACE"))) /* would show what proxies on the way have added */
-        allow_methods(exchange, 405);
+        exchange_allow(exchange, 405, SPAN("GET, HEAD, POST, OPTIONS"));
     else
         serve_path(front, site, exchange);
 }

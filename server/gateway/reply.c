@@ -11,6 +11,8 @@
  */
 #include "gateway/reply.h"
 
+#include "http/grammar.h"
+
 enum {
     MAX_OPTIONS = 32, /* of Connection: each is compared with each field's name */
 };
@@ -67,42 +69,6 @@ void reply_init(struct reply *reply)
     reply->why = NULL;
 }
 
-/* RFC 9110 section 5.6.2: letters, digits and !#$%&'*+-.^_`|~ */
-static bool is_token_byte(char c)
-{
-    static const uint64_t low = 0x03ff6cfa00000000, high = 0x57ffffffc7fffffe;
-    unsigned char byte = (unsigned char)c;
-
-    return byte < 128 && ((byte < 64 ? low : high) >> (byte & 63) & 1) != 0;
-}
-
-/* RFC 9110 section 5.5: no controls but HTAB; bytes above 127 are nobody's business. */
-static bool is_text(struct span s)
-{
-    bool bad = false;
-
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char byte = (unsigned char)s.at[i];
-
-        bad |= (byte < 0x20 && byte != '\t') || byte == 0x7f;
-    }
-    return !bad;
-}
-
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static struct span trimmed(struct span s)
-{
-    while (s.len > 0 && is_blank(s.at[0]))
-        s = span_from(s, 1);
-    while (s.len > 0 && is_blank(s.at[s.len - 1]))
-        s.len--;
-    return s;
-}
-
 /* The line from `at` up to the LF, without its end. */
 static struct span line_of(const char *at, const char *lf)
 {
@@ -117,24 +83,6 @@ static struct span line_of(const char *at, const char *lf)
 static bool is_status_line(struct span line)
 {
     return span_starts(line, SPAN("HTTP/"));
-}
-
-/* What is wrong with a field line that is not empty, or NULL. */
-static const char *field_line_defect(struct span line)
-{
-    size_t n = 0;
-
-    if (is_blank(line.at[0]))
-        return "a folded line"; /* RFC 9112 section 5.2 */
-    while (n < line.len && is_token_byte(line.at[n]))
-        n++;
-    if (memchr(line.at + n, ':', line.len - n) == NULL)
-        return "a line without a colon";
-    if (line.at[n] != ':')
-        return is_blank(line.at[n]) ? "white space in a field name" : "a field name that is no token";
-    if (n == 0)
-        return "an empty field name";
-    return is_text(span_from(line, n)) ? NULL : "a control character in a field value";
 }
 
 static enum reply_result refuse(struct reply *r, const char *why)
@@ -152,6 +100,7 @@ static enum reply_result check_lines(struct reply *r, const char *bytes, size_t 
     while ((lf = memchr(bytes + r->scanned, '\n', end - r->scanned)) != NULL) {
         struct span line = line_of(bytes + r->line, lf);
         bool is_first = r->line == 0;
+        size_t name_len;
 
         r->line = r->scanned = (size_t)(lf + 1 - bytes);
         if (line.len == 0) {
@@ -159,9 +108,9 @@ static enum reply_result check_lines(struct reply *r, const char *bytes, size_t 
             return is_first ? refuse(r, "an empty head") : REPLY_DONE;
         }
         if (is_first && is_status_line(line)) {
-            r->why = is_text(line) ? NULL : "a control character in the status line";
+            r->why = grammar_is_all(line, CHAR_TEXT) ? NULL : "a control character in the status line";
         } else {
-            r->why = field_line_defect(line);
+            r->why = grammar_field_line(line, &name_len);
             if (r->why == NULL && ++r->n_lines > REPLY_MAX_FIELDS)
                 r->why = "too many fields";
         }
@@ -172,18 +121,13 @@ static enum reply_result check_lines(struct reply *r, const char *bytes, size_t 
     return end < REPLY_MAX_HEAD ? REPLY_MORE : refuse(r, "a head that is too long");
 }
 
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 /* "404", "404 Not Found": RFC 3875 section 6.3.3, but the reason and the space before it may be missing. */
 static const char *take_status(struct reply *r, struct span text)
 {
     unsigned status;
 
-    if (text.len < 3 || !is_digit(text.at[0]) || !is_digit(text.at[1]) || !is_digit(text.at[2]) ||
-        (text.len > 3 && text.at[3] != ' '))
+    if (text.len < 3 || !grammar_is_digit(text.at[0]) || !grammar_is_digit(text.at[1]) ||
+        !grammar_is_digit(text.at[2]) || (text.len > 3 && text.at[3] != ' '))
         return "a status that is no number of three digits";
     status = (unsigned)(text.at[0] - '0') * 100 + (unsigned)(text.at[1] - '0') * 10 + (unsigned)(text.at[2] - '0');
     if (status < 100 || status > 599)
@@ -194,7 +138,7 @@ static const char *take_status(struct reply *r, struct span text)
         return r->status == status ? NULL : "two different statuses";
     r->has_status = true;
     r->status = status;
-    r->reason = trimmed(span_from(text, 3));
+    r->reason = grammar_trim(span_from(text, 3));
     return NULL;
 }
 
@@ -203,7 +147,7 @@ static const char *take_status_line(struct reply *r, struct span line)
 {
     static const size_t version_len = sizeof "HTTP/1.1 " - 1;
 
-    if (line.len < version_len || !span_starts(line, SPAN("HTTP/1.")) || !is_digit(line.at[version_len - 2]) ||
+    if (line.len < version_len || !span_starts(line, SPAN("HTTP/1.")) || !grammar_is_digit(line.at[version_len - 2]) ||
         line.at[version_len - 1] != ' ')
         return "a status line of another version";
     return take_status(r, span_from(line, version_len));
@@ -218,7 +162,7 @@ static const char *take_length(struct reply *r, struct span value)
     for (size_t i = 0; i < value.len; i++) {
         unsigned digit = (unsigned)(value.at[i] - '0');
 
-        if (!is_digit(value.at[i]))
+        if (!grammar_is_digit(value.at[i]))
             return "a Content-Length that is no number";
         if (length > ((uint64_t)INT64_MAX - digit) / 10)
             return "a Content-Length that is too large";
@@ -241,14 +185,9 @@ static const char *take_coding(struct reply *r, struct span value)
 
 static const char *take_options(struct reading *reading, struct span list)
 {
-    while (list.len > 0) {
-        const char *comma = memchr(list.at, ',', list.len);
-        size_t len = comma == NULL ? list.len : (size_t)(comma - list.at);
-        struct span option = trimmed((struct span){list.at, len});
+    struct span option;
 
-        list = span_from(list, comma == NULL ? len : len + 1);
-        if (option.len == 0)
-            continue;
+    while (grammar_list_next(&list, &option)) {
         if (reading->n_options == MAX_OPTIONS)
             return "too many options of Connection";
         reading->options[reading->n_options++] = option;
@@ -312,7 +251,7 @@ static const char *take_line(struct reading *reading, struct span line)
         return take_status_line(reading->reply, line);
     colon = memchr(line.at, ':', line.len);
     field.name = (struct span){line.at, (size_t)(colon - line.at)};
-    field.value = trimmed(span_from(line, field.name.len + 1));
+    field.value = grammar_trim(span_from(line, field.name.len + 1));
     return take_field(reading, field);
 }
 

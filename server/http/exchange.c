@@ -242,6 +242,13 @@ void exchange_end(struct exchange *exchange)
     connection_leave(c);
 }
 
+void exchange_allow(struct exchange *exchange, unsigned status, struct span methods)
+{
+    exchange_begin(exchange, status, SPAN(""));
+    exchange_field(exchange, SPAN("Allow"), methods);
+    exchange_end(exchange);
+}
+
 static void send_small_file(struct exchange *exchange, int fd, uint64_t offset, uint64_t length)
 {
     char *scratch = exchange->connection->http->scratch;

@@ -94,6 +94,10 @@ void exchange_fieldf(struct exchange *exchange, struct span name, const char *fo
 /* How long the body will be. Without it, it is framed in chunks, unless all of it is there before the head must go. */
 void exchange_length(struct exchange *exchange, uint64_t length);
 
+/* The whole response: `status` (204 to OPTIONS, 405 to a method that is not allowed), and the methods that are: the
+ * last word. */
+void exchange_allow(struct exchange *exchange, unsigned status, struct span methods);
+
 /* A piece of the body. `more`: another piece, or the end, follows at once. Returns true for "full". What exceeds the
  * announced length is dropped. */
 bool exchange_write(struct exchange *exchange, struct span bytes, bool more);

@@ -299,13 +299,6 @@ static void redirect_to_slash(struct exchange *exchange, struct span path)
     exchange_end(exchange);
 }
 
-static void allow_methods(struct exchange *exchange, unsigned status)
-{
-    exchange_begin(exchange, status, SPAN(""));
-    exchange_field(exchange, SPAN("Allow"), SPAN("GET, HEAD, OPTIONS"));
-    exchange_end(exchange);
-}
-
 static void fail(struct exchange *exchange, int error, struct span path)
 {
     if (error == -EISDIR) {
@@ -327,11 +320,11 @@ void files_serve(struct files *files, const struct config_site *site, struct exc
 
     exchange->record.gateway = SPAN("static");
     if (exchange->head.method == METHOD_OPTIONS) {
-        allow_methods(exchange, 204);
+        exchange_allow(exchange, 204, SPAN("GET, HEAD, OPTIONS"));
         return;
     }
     if (exchange->head.method != METHOD_GET && exchange->head.method != METHOD_HEAD) {
-        allow_methods(exchange, 405);
+        exchange_allow(exchange, 405, SPAN("GET, HEAD, OPTIONS"));
         return;
     }
     if (path.len >= sizeof name) {

@@ -209,9 +209,9 @@ static void takes_status_line(void **state)
         {SPAN("HTTP/1.1 2000\r\n\r\n"), no_number},
         {SPAN("HTTP/1.1 200 O\0K\r\n\r\n"), "bad: a control character in the status line"},
         {SPAN("HTTP/1.1 200 O\rK\r\n\r\n"), "bad: a control character in the status line"},
-        {SPAN("http/1.1 200 OK\r\n\r\n"), "bad: a line without a colon"},
-        {SPAN(TYPE "HTTP/1.1 200 OK\r\n\r\n"), "bad: a line without a colon"},
-        {SPAN("HTTP/1.1 200 OK\r\nHTTP/1.1 200 a: b\r\n\r\n"), "bad: a field name that is no token"},
+        {SPAN("http/1.1 200 OK\r\n\r\n"), "bad: a field line without a colon"},
+        {SPAN(TYPE "HTTP/1.1 200 OK\r\n\r\n"), "bad: a field line without a colon"},
+        {SPAN("HTTP/1.1 200 OK\r\nHTTP/1.1 200 a: b\r\n\r\n"), "bad: a field's name is no token"},
     };
 
     (void)state;
@@ -307,26 +307,26 @@ static void keeps_the_hop_to_itself(void **state)
 
 static void refuses_lines(void **state)
 {
-    static const char control[] = "bad: a control character in a field value";
+    static const char control[] = "bad: a control character in a field's value";
     static const char neither[] = "bad: neither Content-Type nor Location nor Status";
     const struct row rows[] = {
-        {SPAN("hello, this is no header block\nhello, this is no header block\n"), "bad: a line without a colon"},
-        {SPAN(OK "this line has no colon\r\nX-After: 1\r\n\r\n"), "bad: a line without a colon"},
-        {SPAN(TYPE "NoColon\r\n\r\nhello"), "bad: a line without a colon"},
-        {SPAN("PHP Warning:  foo\n\n"), "bad: white space in a field name"},
-        {SPAN(OK "X-Before : 1\r\n\r\n"), "bad: white space in a field name"},
-        {SPAN(OK "X-Before\t: 1\r\n\r\n"), "bad: white space in a field name"},
-        {SPAN(OK "Bad Name: 1\r\n\r\n"), "bad: white space in a field name"},
-        {SPAN("<html>: x\n\n"), "bad: a field name that is no token"},
-        {SPAN("Caf\xc3\xa9: x\n\n"), "bad: a field name that is no token"},
-        {SPAN("X\0Y: x\n\n"), "bad: a field name that is no token"},
-        {SPAN("X\rY: x\n\n"), "bad: a field name that is no token"},
-        {SPAN(TYPE ": a\r\n\r\nhello"), "bad: an empty field name"},
-        {SPAN(TYPE ":\r\n\r\n"), "bad: an empty field name"},
-        {SPAN(OK "X-Fold: one\r\n two\r\nX-After: 1\r\n\r\n"), "bad: a folded line"},
-        {SPAN(OK "X-Fold: one\n\ttwo: three\n\n"), "bad: a folded line"},
-        {SPAN(" Content-Type: text/plain\n\n"), "bad: a folded line"},
-        {SPAN(TYPE " \r\n\r\n"), "bad: a folded line"},
+        {SPAN("hello, this is no header block\nhello, this is no header block\n"), "bad: a field line without a colon"},
+        {SPAN(OK "this line has no colon\r\nX-After: 1\r\n\r\n"), "bad: a field line without a colon"},
+        {SPAN(TYPE "NoColon\r\n\r\nhello"), "bad: a field line without a colon"},
+        {SPAN("PHP Warning:  foo\n\n"), "bad: white space in a field's name"},
+        {SPAN(OK "X-Before : 1\r\n\r\n"), "bad: white space in a field's name"},
+        {SPAN(OK "X-Before\t: 1\r\n\r\n"), "bad: white space in a field's name"},
+        {SPAN(OK "Bad Name: 1\r\n\r\n"), "bad: white space in a field's name"},
+        {SPAN("<html>: x\n\n"), "bad: a field's name is no token"},
+        {SPAN("Caf\xc3\xa9: x\n\n"), "bad: a field's name is no token"},
+        {SPAN("X\0Y: x\n\n"), "bad: a field's name is no token"},
+        {SPAN("X\rY: x\n\n"), "bad: a field's name is no token"},
+        {SPAN(TYPE ": a\r\n\r\nhello"), "bad: a field without a name"},
+        {SPAN(TYPE ":\r\n\r\n"), "bad: a field without a name"},
+        {SPAN(OK "X-Fold: one\r\n two\r\nX-After: 1\r\n\r\n"), "bad: a folded field line"},
+        {SPAN(OK "X-Fold: one\n\ttwo: three\n\n"), "bad: a folded field line"},
+        {SPAN(" Content-Type: text/plain\n\n"), "bad: a folded field line"},
+        {SPAN(TYPE " \r\n\r\n"), "bad: a folded field line"},
         {SPAN(OK "X-Nul: a\0b\r\nX-After: 1\r\n\r\n"), control},
         {SPAN(OK "X-Cr: a\rSet-Cookie: evil=1\r\nX-After: 1\r\n\r\n"), control},
         {SPAN(OK "X-Cr: a\r\r\n\r\n"), control},
@@ -334,7 +334,7 @@ static void refuses_lines(void **state)
         {SPAN(OK "X: a\x1b[2J\r\n\r\n"), control},
         {SPAN(OK "X: a\x7f\r\n\r\n"), control},
         {SPAN("Status: 200 O\0K\n\n"), control},
-        {SPAN(TYPE "\r\r\n\r\n"), "bad: a line without a colon"},
+        {SPAN(TYPE "\r\r\n\r\n"), "bad: a field line without a colon"},
         {SPAN("\r\n" TYPE "\r\n"), "bad: an empty head"},
         {SPAN("\nhello"), "bad: an empty head"},
         {SPAN("X-A: 1\r\n\r\nhello"), neither},

@@ -277,7 +277,7 @@ static void on_front_exited(struct front *front, int status)
     }
     if (keeper->state == KEEPER_RUNNING) {
         diagnose_end(end, sizeof end, status);
-        log_error("front %u, process %s; another is started", front->number, end);
+        log_error("front %u %s; another is started", front->number, end);
         front->failures = clock_us() - front->started_us < YOUNG_US ? front->failures + 1 : 0;
         restart_later(front);
     } else if (keeper->state == KEEPER_DRAINING && fronts_here(keeper) == 0) {

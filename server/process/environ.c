@@ -12,7 +12,7 @@ struct list {
     size_t n;
 };
 
-bool environment_has(char *const *env, struct span name)
+bool environ_has(char *const *env, struct span name)
 {
     for (; *env != NULL; env++)
         if (strncmp(*env, name.at, name.len) == 0 && (*env)[name.len] == '=')
@@ -31,7 +31,7 @@ static void add_pair(struct list *list, const char *name, const char *value)
 {
     struct buffer entry = {0};
 
-    if (environment_has(list->at, span_of(name)))
+    if (environ_has(list->at, span_of(name)))
         return;
     buffer_printf(&entry, "%s=%s", name, value);
     add(list, memory_copy(buffer_at(&entry), buffer_len(&entry)));
@@ -43,12 +43,12 @@ static void add_own(struct list *list)
     for (char **own = environ; *own != NULL; own++) {
         size_t len = strcspn(*own, "=");
 
-        if (!environment_has(list->at, (struct span){*own, len}))
+        if (!environ_has(list->at, (struct span){*own, len}))
             add(list, memory_copy(*own, strlen(*own)));
     }
 }
 
-char **environment_base(const struct config_pairs *env, const struct config_words *pass_env, bool whole)
+char **environ_make(const struct config_pairs *env, const struct config_words *pass_env, bool whole)
 {
     struct list list = {memory_zeroed(1, sizeof *list.at), 0};
 
@@ -63,7 +63,7 @@ char **environment_base(const struct config_pairs *env, const struct config_word
     return list.at;
 }
 
-void environment_free(char **env)
+void environ_free(char **env)
 {
     for (char **entry = env; *entry != NULL; entry++)
         free(*entry);

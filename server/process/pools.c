@@ -111,7 +111,7 @@ static char **process_environment(const struct config_pool *config)
         env.at[i] = config->env.at[i];
     env.at[config->env.n] = (struct config_pair){children, none}; /* behind the configured ones, which win */
     env.at[config->env.n + 1] = (struct config_pair){requests, none};
-    char **made = environment_base(&env, &config->pass_env, !config->clear_env);
+    char **made = environ_make(&env, &config->pass_env, !config->clear_env);
     free(env.at);
     return made;
 }
@@ -138,7 +138,7 @@ static void add_route(struct pools *pools, const struct config_route *route)
     if (route->gateway != GATEWAY_CGI)
         return;
     pool->capacity = route->max_running;
-    pool->env = environment_base(&route->env, &route->pass_env, false);
+    pool->env = environ_make(&route->env, &route->pass_env, false);
     int error = runs_prepare(pool);
     if (error != 0)
         log_error("route %s: directory %s cannot be opened: %s", route->text, route_directory(route), strerror(-error));
@@ -166,7 +166,7 @@ void pools_destroy(struct pools *pools)
         if (pool->dir_fd >= 0)
             close(pool->dir_fd);
         if (pool->env != NULL)
-            environment_free(pool->env);
+            environ_free(pool->env);
         free(pool->script);
         free(pool);
     }

@@ -100,8 +100,8 @@ int runs_end(struct pool *pool, unsigned front, uint32_t id);
 void runs_front_left(struct pool *pool, unsigned front);
 
 /* environ.c */
-char **environment_base(const struct config_pairs *env, const struct config_words *pass_env, bool whole);
-bool environment_has(char *const *env, struct span name);
-void environment_free(char **env);
+char **environ_make(const struct config_pairs *env, const struct config_words *pass_env, bool whole);
+bool environ_has(char *const *env, struct span name);
+void environ_free(char **env);
 
 #endif

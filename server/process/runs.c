@@ -60,7 +60,7 @@ static char **join_environment(const struct pool *pool, char *block, size_t len)
     for (char *at = block; at < block + len && i < n + MAX_VARIABLES; at += strlen(at) + 1) {
         struct span name = {at, strcspn(at, "=")};
 
-        if (pool->all->options.is_variable(name) && !environment_has(pool->env, name))
+        if (pool->all->options.is_variable(name) && !environ_has(pool->env, name))
             env[i++] = at;
     }
     return env;

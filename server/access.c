@@ -17,12 +17,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/utf8.h"
+#include "base/escape.h"
 #include "log.h"
 
 enum {
     FIXED_LEN = 1024,   /* more than all names, numbers and punctuation of a line together */
-    LONGEST_ESCAPE = 6, /* what one byte from outside may become: \u001b */
     PRETTY_TARGET = 34, /* columns of the pretty format */
     PRETTY_RUNNER = 24,
 };
@@ -143,33 +142,13 @@ static char *put_combined(char *at, const struct access_record *r)
     return put_quoted(at, r->user_agent);
 }
 
-/* RFC 8259 section 7, and DEL and U+0080 to U+009F escaped for the sake of terminals. */
 static char *put_json_text(char *at, struct span name, struct span s)
 {
     at = put(at, name);
     if (s.len == 0)
         return put(at, SPAN("null"));
     *at++ = '"';
-    while (s.len > 0) {
-        unsigned char c = (unsigned char)s.at[0];
-        size_t len = utf8_len(s);
-
-        if (c == '"' || c == '\\') {
-            *at++ = '\\';
-            *at++ = (char)c;
-        } else if (len == 0) {
-            at = put(at, SPAN("\xef\xbf\xbd"));
-            len = 1;
-        } else if (utf8_printable_len(s) == 0) {
-            c = len == 2 ? (unsigned char)s.at[1] : c; /* U+0080 to U+00bf: the second byte is the number */
-            at = put(at, SPAN("\\u00"));
-            *at++ = hex[c >> 4];
-            *at++ = hex[c & 15];
-        } else {
-            at = put(at, (struct span){s.at, len});
-        }
-        s = span_from(s, len);
-    }
+    at = escape_json(at, s);
     *at++ = '"';
     return at;
 }
@@ -354,7 +333,7 @@ void access_format(struct buffer *to, enum access_format format, bool colour, co
     if (format == ACCESS_PRETTY) {
         append_pretty(to, colour, r);
     } else {
-        at = buffer_reserve(to, FIXED_LEN + LONGEST_ESCAPE * outside);
+        at = buffer_reserve(to, FIXED_LEN + ESCAPE_LONGEST * outside);
         end = format == ACCESS_JSON ? put_json(at, r) : put_combined(at, r);
         buffer_added(to, (size_t)(end - at));
     }

@@ -55,6 +55,7 @@ static void free_route(struct config_route *route)
     free(route->pattern);
     free(route->dir);
     free(route->program);
+    free(route->to);
     free_pairs(&route->interpreters);
     free(route->pool_name);
     free(route->user.name);
@@ -66,6 +67,9 @@ static void free_route(struct config_route *route)
 static void free_site(struct config_site *site)
 {
     free_words(&site->names);
+    free_words(&site->hidden);
+    free_words(&site->candidates);
+    free_pairs(&site->error_pages);
     free(site->root);
     free_words(&site->index_files);
     free(site->routes);

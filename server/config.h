@@ -73,6 +73,7 @@ enum gateway_kind {
     GATEWAY_CGI,
     GATEWAY_FASTCGI,
     GATEWAY_DENY,
+    GATEWAY_REDIRECT,
 };
 
 struct config_server {
@@ -82,9 +83,11 @@ struct config_server {
     char *access_log; /* "-" is stdout; NULL is off */
     enum access_format access_format;
     char *error_log; /* "-" is stderr */
-    unsigned max_connections;
+    unsigned max_connections, max_connections_per_client;
+    unsigned keepalive_requests;
+    uint64_t min_rate; /* bytes a second; 0: none */
     uint64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms, drain_timeout_ms;
-    uint64_t max_head, max_body;
+    uint64_t max_head, max_target, max_field, max_body, max_chunk_overhead, max_trailers;
     unsigned max_fields;
     bool server_timing;
 };
@@ -108,6 +111,8 @@ struct config_route {
     struct config_pairs interpreters;
     struct config_pool *pool; /* FastCGI only, never NULL then */
     char *pool_name;          /* private to config_*.c */
+    char *to;                 /* redirect: where to, see redirect.h */
+    unsigned status;          /* ... and how: 301, 302, 303, 307, 308 */
     uint64_t timeout_ms, idle_timeout_ms, queue_timeout_ms;
     unsigned max_running, queue;
     struct config_user user;
@@ -122,7 +127,12 @@ struct config_site {
     struct config_words names; /* lower case; "*" alone answers any */
     char *root;                /* absolute */
     struct config_words index_files;
+    struct config_words hidden;      /* patterns of file names that are answered with 403 */
+    struct config_words candidates;  /* of try: "$path", "$path/", "/index.php", last perhaps "=404"; empty: none */
+    struct config_pairs error_pages; /* "404" or "5xx", and a file below root, which begins with "/" */
     enum symlinks symlinks;
+    bool has_listings;
+    bool has_precompressed;       /* a file's .br, .zst and .gz siblings stand for it */
     struct config_route **routes; /* in the order of the file: first match wins */
     size_t n_routes;
 };

@@ -33,6 +33,7 @@
 enum {
     FOR_CGI = 1 << GATEWAY_CGI,
     FOR_FASTCGI = 1 << GATEWAY_FASTCGI,
+    FOR_REDIRECT = 1 << GATEWAY_REDIRECT,
     FOR_COMMAND = 1 << POOL_MANAGED | 1 << POOL_SCRIPTS,
     FOR_SERVERS = 1 << POOL_SERVERS,
 };
@@ -48,30 +49,44 @@ static const struct key keys[] = {
     {AS_IS(SERVER, "status", "off", "no", "false"), .later = "*"},
     {LATER(SERVER, "status_allow")},
     {IN_SERVER("max_connections", count, max_connections), .preset = "10000", RANGE("1", "1000000")},
+    {IN_SERVER("max_connections_per_client", count, max_connections_per_client), .preset = "0", RANGE("0", "1000000")},
     {IN_SERVER("header_timeout", duration, header_timeout_ms), .preset = "10s", RANGE("10ms", "1h")},
     {IN_SERVER("body_timeout", duration, body_timeout_ms), .preset = "30s", RANGE("10ms", "1h")},
     {IN_SERVER("keepalive_timeout", duration, keepalive_timeout_ms), .preset = "60s", RANGE("10ms", "1h")},
+    {IN_SERVER("keepalive_requests", count, keepalive_requests), .preset = "10000", RANGE("1", "1000000000")},
+    {IN_SERVER("min_rate", size, min_rate), .preset = "500", RANGE("0", "1g")},
     {IN_SERVER("drain_timeout", duration, drain_timeout_ms), .preset = "30s", RANGE("10ms", "24h")},
     {IN_SERVER("max_head", size, max_head), .preset = "16k", RANGE("1k", "1m")},
+    {IN_SERVER("max_target", size, max_target), .preset = "1m", RANGE("1k", "1m")},
+    {IN_SERVER("max_field", size, max_field), .preset = "1m", RANGE("256", "1m")},
     {IN_SERVER("max_fields", count, max_fields), .preset = "100", RANGE("1", "1000")},
     {IN_SERVER("max_body", size, max_body), .preset = "1g", RANGE("0", "1024g")},
+    {IN_SERVER("max_chunk_overhead", size, max_chunk_overhead), .preset = "16k", RANGE("0", "1g")},
+    {IN_SERVER("max_trailers", size, max_trailers), .preset = "16k", RANGE("2", "1m")},
     {IN_SERVER("server_timing", switch, server_timing), .preset = "off", ON_OFF},
 
     {IN_SITE("root", directory, root)},
     {IN_SITE("index", file_names, index_files), .preset = "index.html"},
-    {AS_IS(SITE, "listing", "off", "no", "false"), .later = "on yes true"},
+    {IN_SITE("listing", switch, has_listings), .preset = "off", ON_OFF},
     {IN_SITE("symlinks", choice, symlinks), .preset = "beneath",
      .words = {[SYMLINKS_OFF] = "off", [SYMLINKS_BENEATH] = "beneath", [SYMLINKS_ON] = "on"}},
-    {LATER(SITE, "try")},
+    {IN_SITE("try", candidates, candidates)},
+    {IN_SITE("hidden", patterns, hidden), .preset = ".* *~ #*# *.bak *.orig *.rej *.save *.swo *.swp",
+     .may_be_empty = true},
+    {IN_SITE("precompressed", switch, has_precompressed), .preset = "on", ON_OFF},
+    {IN_SITE("error_page", error_page, error_pages), .subscript = "STATUS"},
 
-    {IN_ROUTE("gateway", choice, gateway),
-     .words =
-         {[GATEWAY_STATIC] = "static", [GATEWAY_CGI] = "cgi", [GATEWAY_FASTCGI] = "fastcgi", [GATEWAY_DENY] = "deny"},
-     .later = "redirect"},
+    {IN_ROUTE("gateway", choice, gateway), .words = {[GATEWAY_STATIC] = "static",
+                                                     [GATEWAY_CGI] = "cgi",
+                                                     [GATEWAY_FASTCGI] = "fastcgi",
+                                                     [GATEWAY_DENY] = "deny",
+                                                     [GATEWAY_REDIRECT] = "redirect"}},
     {IN_ROUTE("dir", directory, dir), .only = FOR_CGI},
     {IN_ROUTE("program", program, program), .only = FOR_CGI},
     {IN_ROUTE("interpreter", interpreter, interpreters), .subscript = ".suffix", .only = FOR_CGI},
     {IN_ROUTE("pool", name, pool_name), .only = FOR_FASTCGI},
+    {IN_ROUTE("to", location, to), .only = FOR_REDIRECT},
+    {IN_ROUTE("status", redirect_status, status), .preset = "302", .only = FOR_REDIRECT},
     {AS_IS(ROUTE, "role", "responder"), .later = "authorizer filter", .only = FOR_FASTCGI},
     {IN_ROUTE("timeout", duration, timeout_ms), .preset = "30s", .preset_fastcgi = "60s", RANGE("10ms", "24h"),
      .only = FOR_CGI | FOR_FASTCGI},
@@ -245,6 +260,8 @@ static const char *audience(const struct key *key)
         return key->only == FOR_SERVERS ? "pools with \"server\"" : "pools with \"command\"";
     if (key->only == FOR_CGI)
         return "gateway = cgi";
+    if (key->only == FOR_REDIRECT)
+        return "gateway = redirect";
     return key->only == FOR_FASTCGI ? "gateway = fastcgi" : "gateway = cgi or fastcgi";
 }
 

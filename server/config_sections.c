@@ -213,7 +213,7 @@ static void route_end(struct reading *r)
     const struct seen *gateway = reading_seen(r, "gateway");
 
     if (gateway == NULL) {
-        reading_refuse(r, r->section_line, "%s needs gateway = static, cgi, fastcgi or deny", r->label);
+        reading_refuse(r, r->section_line, "%s needs gateway = static, cgi, fastcgi, deny or redirect", r->label);
         return;
     }
     if (!gateway->is_good)
@@ -222,6 +222,8 @@ static void route_end(struct reading *r)
         check_cgi(r, route);
     if (route->gateway == GATEWAY_FASTCGI)
         check_fastcgi(r, route);
+    if (route->gateway == GATEWAY_REDIRECT && reading_seen(r, "to") == NULL)
+        reading_refuse(r, r->section_line, "%s needs to = /PATH or to = https://HOST/PATH", r->label);
     keys_finish(r, (int)route->gateway);
 }
 

@@ -196,6 +196,90 @@ bool value_file_names(struct reading *r, const struct setting *s, void *to)
     return true;
 }
 
+bool value_patterns(struct reading *r, const struct setting *s, void *to)
+{
+    struct config_words *patterns = to;
+
+    if (!text_to_words(s->value, patterns))
+        return reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+    for (size_t i = 0; i < patterns->n; i++)
+        if (strchr(patterns->at[i], '/') != NULL)
+            return reading_refuse(r, s->line, "\"%s\" for \"%s\" is no pattern of a file name; there is no / in one",
+                                  patterns->at[i], s->name);
+    return true;
+}
+
+/* Three digits of an error's status. */
+static bool is_error_status(const char *text)
+{
+    return strlen(text) == 3 && (text[0] == '4' || text[0] == '5') && strspn(text, "0123456789") == 3;
+}
+
+/* Paths, decoded. */
+bool value_candidates(struct reading *r, const struct setting *s, void *to)
+{
+    struct config_words *words = to;
+
+    if (!text_to_words(s->value, words))
+        return reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+    for (size_t i = 0; i < words->n; i++) {
+        const char *word = words->at[i];
+        bool is_path = word[0] == '/' || strncmp(word, "$path", 5) == 0;
+        bool is_status = word[0] == '=' && is_error_status(word + 1) && i + 1 == words->n;
+
+        if (!is_path && !is_status)
+            return reading_refuse(r, s->line,
+                                  "\"%s\" for \"%s\" is no path; it begins with / or $path, and the last "
+                                  "may be =404 or another error's status",
+                                  word, s->name);
+        if (strpbrk(word, "?#") != NULL)
+            return reading_refuse(r, s->line, "\"%s\" for \"%s\": the query goes along by itself", word, s->name);
+    }
+    return true;
+}
+
+static void add_pair(struct config_pairs *pairs, const char *name, char *value)
+{
+    pairs->at = memory_resize(pairs->at, (pairs->n + 1) * sizeof *pairs->at);
+    pairs->at[pairs->n++] = (struct config_pair){memory_copy(name, strlen(name)), value};
+}
+
+bool value_error_page(struct reading *r, const struct setting *s, void *to)
+{
+    bool is_class = strcmp(s->subscript, "4xx") == 0 || strcmp(s->subscript, "5xx") == 0;
+
+    if (!is_class && !is_error_status(s->subscript))
+        return reading_refuse(r, s->line, "\"%s\" in \"%s\" is no error's status; it is 400 to 599, 4xx or 5xx",
+                              s->subscript, s->name);
+    if (s->value[0] != '/')
+        return reading_refuse(r, s->line, "\"%s\" has to be a file below the site's root, beginning with /", s->name);
+    add_pair(to, s->subscript, memory_copy(s->value, strlen(s->value)));
+    return true;
+}
+
+bool value_location(struct reading *r, const struct setting *s, void *to)
+{
+    bool is_absolute = strncasecmp(s->value, "http://", 7) == 0 || strncasecmp(s->value, "https://", 8) == 0;
+    struct span value = span_of(s->value);
+
+    if (s->value[0] != '/' && !is_absolute)
+        return reading_refuse(r, s->line, "\"%s\" has to begin with /, http:// or https://", s->name);
+    for (size_t i = 0; i < value.len; i++)
+        if (value.at[i] <= ' ' || value.at[i] >= 0x7f) /* chars above 127 are negative, or too large */
+            return reading_refuse(r, s->line, "\"%s\": what is no visible ASCII is written as %%XX in a location",
+                                  s->name);
+    set_text(to, memory_copy(value.at, value.len));
+    return true;
+}
+
+bool value_redirect_status(struct reading *r, const struct setting *s, void *to)
+{
+    if (!is_among(s->value, "301 302 303 307 308"))
+        return reading_refuse(r, s->line, "\"%s\" is 301, 302, 303, 307 or 308, not %s", s->name, s->value);
+    *(unsigned *)to = (unsigned)strtoul(s->value, NULL, 10);
+    return true;
+}
+
 /* The environment. */
 
 bool value_variables(struct reading *r, const struct setting *s, void *to)
@@ -211,12 +295,6 @@ bool value_variables(struct reading *r, const struct setting *s, void *to)
             return reading_refuse(r, s->line, "\"%s\" for \"%s\" is no name of a variable", names->at[i], s->name);
     }
     return true;
-}
-
-static void add_pair(struct config_pairs *pairs, const char *name, char *value)
-{
-    pairs->at = memory_resize(pairs->at, (pairs->n + 1) * sizeof *pairs->at);
-    pairs->at[pairs->n++] = (struct config_pair){memory_copy(name, strlen(name)), value};
 }
 
 bool value_pair(struct reading *r, const struct setting *s, void *to)

@@ -23,29 +23,34 @@ struct key {
     const char *preset;         /* the default; NULL: none. It and the range are as a user would write them */
     const char *preset_fastcgi; /* where the default is another for a FastCGI route */
     const char *least, *most;   /* the range of a number */
-    const char *words[5];       /* the names of an enum's values, in its order; NULL ends them */
+    const char *words[6];       /* the names of an enum's values, in its order; NULL ends them */
     const char *later;          /* words that are not supported yet, a space between; "*": any other */
     unsigned only;              /* the set of variants that have this key, see keys_finish(); 0: all */
     bool repeats;
     bool may_be_empty;
 };
 
-value_parse value_count;      /* unsigned */
-value_parse value_limit;      /* a count, as uint64_t */
-value_parse value_fronts;     /* a count, or auto: unsigned */
-value_parse value_size;       /* uint64_t, bytes */
-value_parse value_duration;   /* uint64_t, milliseconds */
-value_parse value_seconds;    /* uint64_t */
-value_parse value_switch;     /* bool */
-value_parse value_choice;     /* an enum, by key.words */
-value_parse value_as_is;      /* key.words all say what is the case anyway; nothing is stored */
-value_parse value_name;       /* char *: any text */
-value_parse value_file_names; /* struct config_words */
-value_parse value_variables;  /* struct config_words: names of variables */
-value_parse value_pair;       /* struct config_pairs: env[NAME] = text */
-value_parse value_listen;     /* struct config_addresses: to listen on */
-value_parse value_server;     /* struct config_addresses: to connect to */
-value_parse value_user;       /* struct config_user; left alone where the server is not root's */
+value_parse value_count;           /* unsigned */
+value_parse value_limit;           /* a count, as uint64_t */
+value_parse value_fronts;          /* a count, or auto: unsigned */
+value_parse value_size;            /* uint64_t, bytes */
+value_parse value_duration;        /* uint64_t, milliseconds */
+value_parse value_seconds;         /* uint64_t */
+value_parse value_switch;          /* bool */
+value_parse value_choice;          /* an enum, by key.words */
+value_parse value_as_is;           /* key.words all say what is the case anyway; nothing is stored */
+value_parse value_name;            /* char *: any text */
+value_parse value_file_names;      /* struct config_words */
+value_parse value_patterns;        /* struct config_words: of file names, as fnmatch(3) takes them */
+value_parse value_candidates;      /* struct config_words: try = ... */
+value_parse value_error_page;      /* struct config_pairs: error_page[404] = /path */
+value_parse value_location;        /* char *: to = ... */
+value_parse value_redirect_status; /* unsigned */
+value_parse value_variables;       /* struct config_words: names of variables */
+value_parse value_pair;            /* struct config_pairs: env[NAME] = text */
+value_parse value_listen;          /* struct config_addresses: to listen on */
+value_parse value_server;          /* struct config_addresses: to connect to */
+value_parse value_user;            /* struct config_user; left alone where the server is not root's */
 
 /* These are absolute paths, of type char *, and what they name is there. */
 value_parse value_directory;

@@ -3,7 +3,9 @@
  *
  *     http --request--> site (by Host) --> route --> static:        files_serve()
  *                                              \--> cgi, fastcgi:   gateway_serve() with the route's runner
- *                                               \-> deny:           403
+ *                                               \-> deny:           403; redirect: 302
+ *
+ * A path that is no route's is a file's, or stands for the first of the site's `try` that is there.
  *
  * It owns nothing but loans: connections, open files, queues. It runs as an ordinary user and cannot start programs.
  */
@@ -30,7 +32,8 @@
 #include "process/spawn.h"
 #include "site/files.h"
 #include "site/pages.h"
-#include "site/route.h"
+#include "site/resolve.h"
+#include "site/rules.h"
 
 enum {
     LOG_DELAY_MS = 50,  /* lines of the access log are written together; a line waits no longer than this */
@@ -49,8 +52,9 @@ struct front {
     const struct config *config;
     struct event_base *base;
     struct link *link;
+    struct clients *clients;
     struct http *http;
-    struct files *files;
+    struct open_files *files;
     struct gateway *gateway;
     struct fastcgi_pool **pools; /* by index; NULL for pools of scripts */
     struct route_runner *routes; /* by index */
@@ -116,19 +120,33 @@ static void on_refused(void *arg, const char *remote_addr, unsigned status, cons
     log_warning("%u to %s: %s", status, remote_addr[0] != '\0' ? remote_addr : "a local client", why);
 }
 
-static void error_page(void *arg, struct buffer *to, unsigned status)
+/* The site's own page, if it has one: not of a head that was refused, for nobody knows which site it was for. */
+static struct span error_page(void *arg, const struct exchange *exchange, struct buffer *to, unsigned status)
 {
-    (void)arg;
+    struct front *front = arg;
+    struct span type = SPAN("");
+
+    if (exchange->record.site.len > 0) {
+        const struct config_site *site = config_site_for(front->config, exchange->head.host);
+        const char *page = rules_error_page(site, status);
+
+        if (page != NULL)
+            type = files_read_page(front->files, site, page, to);
+    }
+    if (type.len > 0)
+        return type;
     pages_error(to, status, http_reason(status));
+    return SPAN("text/html; charset=utf-8");
 }
 
 /* ---- the way of a request ---- */
 
-static enum route_file look(void *arg, const struct config_route *route, const char *name)
+static enum route_file look(void *arg, const struct config_site *site, const struct config_route *route,
+                            const char *name)
 {
     struct front *front = arg;
 
-    return files_look(front->files, route, route->site, name);
+    return open_files_look(front->files, route, site, name);
 }
 
 static struct runner *runner_for(struct front *front, const struct route_target *target)
@@ -142,23 +160,43 @@ static struct runner *runner_for(struct front *front, const struct route_target 
     return fastcgi_pool_runner(runner->pool);
 }
 
-static void serve_route(struct front *front, struct exchange *exchange, const struct route_target *target)
+static void redirect(struct exchange *exchange, const struct config_route *route)
+{
+    struct buffer location = {0};
+
+    rules_location(&location, route, &exchange->uri, exchange->head.host);
+    exchange_begin(exchange, route->status, SPAN(""));
+    exchange_field(exchange, SPAN("Location"), buffer_span(&location));
+    exchange_length(exchange, 0);
+    buffer_free(&location);
+    exchange_end(exchange);
+}
+
+static void serve_route(struct front *front, struct exchange *exchange, struct span path,
+                        const struct route_target *target)
 {
     const struct config_route *route = target->route;
     struct runner *runner;
 
+    exchange->record.route = span_of(route->text);
     switch (route->gateway) {
     case GATEWAY_STATIC:
-        exchange->record.route = span_of(route->text);
-        files_serve(front->files, route->site, exchange, exchange->uri.path);
+        files_serve(front->files, route->site, exchange, path, true);
         return;
     case GATEWAY_DENY:
-        exchange->record.route = span_of(route->text);
         exchange_fail(exchange, 403, 0);
+        return;
+    case GATEWAY_REDIRECT:
+        redirect(exchange, route);
         return;
     case GATEWAY_CGI:
     case GATEWAY_FASTCGI:
         break;
+    }
+    if (rules_is_hidden(route->site, target->script)) {
+        log_warning("[%s] 403 %.*s: is hidden = in its site", exchange->id, (int)target->script.len, target->script.at);
+        exchange_fail(exchange, 403, 0);
+        return;
     }
     runner = runner_for(front, target);
     if (runner == NULL) {
@@ -169,45 +207,30 @@ static void serve_route(struct front *front, struct exchange *exchange, const st
     gateway_serve(front->gateway, exchange, target, runner);
 }
 
-/* "/dir/" stands for the first of its index files that is there, which may be a route's. The longer path takes the
- * shorter one's place in the exchange. False: none is there. */
-static bool find_index(struct front *front, const struct config_site *site, struct exchange *exchange)
-{
-    struct span directory = exchange->uri.path;
-    struct buffer path = {0};
-
-    for (size_t i = 0; i < site->index_files.n; i++) {
-        buffer_clear(&path);
-        buffer_append_span(&path, directory);
-        buffer_append(&path, site->index_files.at[i], strlen(site->index_files.at[i]) + 1);
-        if (files_look(front->files, NULL, site, buffer_at(&path) + 1) != ROUTE_FILE_REGULAR)
-            continue;
-        buffer_free(&exchange->path);
-        exchange->path = path;
-        exchange->uri.path = (struct span){buffer_at(&path), buffer_len(&path) - 1};
-        return true;
-    }
-    buffer_free(&path);
-    return false;
-}
-
 static void serve_path(struct front *front, const struct config_site *site, struct exchange *exchange)
 {
-    struct route_target target;
-    enum route_found found = route_find(site, exchange->uri.path, look, front, &target);
+    struct resolved found;
 
-    if (found == ROUTE_NONE && span_ends(exchange->uri.path, SPAN("/")) && find_index(front, site, exchange))
-        found = route_find(site, exchange->uri.path, look, front, &target);
-    if (found == ROUTE_NONE) {
-        files_serve(front->files, site, exchange, exchange->uri.path);
-    } else if (found == ROUTE_TAKEN) {
-        serve_route(front, exchange, &target);
-    } else {
-        log_warning("[%s] 404 %s: no script for %.*s below %s", exchange->id, target.route->text,
-                    (int)exchange->uri.path.len, exchange->uri.path.at,
-                    target.route->dir != NULL ? target.route->dir : site->root);
-        exchange->record.route = span_of(target.route->text);
+    resolve(site, exchange->uri.path, look, front, &exchange->resolved, &found);
+    switch (found.as) {
+    case RESOLVED_FILE:
+        files_serve(front->files, site, exchange, found.path, false);
+        break;
+    case RESOLVED_ROUTE:
+        serve_route(front, exchange, found.path, &found.target);
+        break;
+    case RESOLVED_MISSING:
+        log_warning("[%s] 404 %s: no script for %s below %s", exchange->id, found.target.route->text, found.path.at,
+                    found.target.route->dir != NULL ? found.target.route->dir : site->root);
+        exchange->record.route = span_of(found.target.route->text);
         exchange_fail(exchange, 404, 0);
+        break;
+    case RESOLVED_SLASH:
+        files_redirect_to_slash(exchange, exchange->uri.path);
+        break;
+    case RESOLVED_STATUS:
+        exchange_fail(exchange, found.status, 0);
+        break;
     }
 }
 
@@ -322,9 +345,16 @@ static struct http *make_http(struct front *front)
     const struct config_server *server = &front->config->server;
     struct http_options options = {
         .base = front->base,
-        .head = {.max_head = server->max_head, .max_target = server->max_head, .max_fields = server->max_fields},
+        .head = {.max_head = server->max_head,
+                 .max_target = server->max_target,
+                 .max_field = server->max_field,
+                 .max_fields = server->max_fields},
+        .chunked = {.max_overhead = server->max_chunk_overhead, .max_trailers = server->max_trailers},
         .max_body = server->max_body,
         .max_connections = server->max_connections / server->fronts,
+        .clients = front->clients,
+        .min_rate = server->min_rate,
+        .keepalive_requests = server->keepalive_requests,
         .header_timeout_us = server->header_timeout_ms * 1000,
         .body_timeout_us = server->body_timeout_ms * 1000,
         .keepalive_timeout_us = server->keepalive_timeout_ms * 1000,
@@ -364,7 +394,7 @@ static int prepare(struct front *front)
     }
     front->base = event_base_new();
     link.base = gateway.base = front->base;
-    front->files = files_create(front->base, front->config);
+    front->files = open_files_create(front->base, front->config);
     if (front->files == NULL)
         return -1;
     front->link = link_create(&link);
@@ -373,6 +403,9 @@ static int prepare(struct front *front)
     set_access_log(front, start->access_fd);
     front->error_fd = start->error_fd;
     make_routes(front);
+    if (front->config->server.max_connections_per_client > 0)
+        front->clients = clients_create(start->scoreboard->clients, front->config->server.fronts, start->number,
+                                        start->scoreboard->secret, front->config->server.max_connections_per_client);
     front->http = make_http(front);
     for (size_t i = 0; i < front->config->server.listen.n; i++)
         http_listen(front->http, start->listen_fds[i]);
@@ -382,6 +415,7 @@ static int prepare(struct front *front)
 static void free_front(struct front *front)
 {
     http_destroy(front->http); /* first: nobody waits for the runs any more */
+    clients_destroy(front->clients);
     for (size_t i = 0; i < front->config->n_routes; i++) {
         if (front->routes[i].cgi != NULL)
             cgi_destroy(front->routes[i].cgi);
@@ -393,7 +427,7 @@ static void free_front(struct front *front)
             fastcgi_pool_destroy(front->pools[i]);
     gateway_destroy(front->gateway);
     link_destroy(front->link);
-    files_destroy(front->files);
+    open_files_destroy(front->files);
     sink_flush(&front->access);
     sink_free(&front->access);
     event_free(front->access_timer);

@@ -1,5 +1,11 @@
 /*
- * A passage connects one exchange with one run. Either may end first:
+ * A passage connects one exchange with one run.
+ *
+ * A program is told the length of its input, which of a body in chunks is known only at its end. So such a body is held
+ * before the run is opened, for as long as it comes without a pause and is not large: then it is mostly whole. Else the
+ * program has to do without the length, and reads while the rest comes.
+ *
+ * Either may end first:
  *
  *     exchange ends first   the response is whole (its length was reached, HEAD, 204) or the client is gone: what the
  *                           program still writes is thrown away, or it is stopped; the passage waits for its end
@@ -10,61 +16,20 @@
  * Statuses: 502 the program crashed or spoke nonsense, 503 no capacity, 504 our deadline passed; 404 and 403 when the
  * script is not there or may not be run.
  */
-#include "gateway/gateway.h"
-
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "gateway/metavars.h"
-#include "gateway/reply.h"
-#include "http/chunked.h"
-#include "log.h"
+#include "gateway/passage.h"
 
 enum {
     RETRY_AFTER = 1, /* seconds */
-    MAX_INTERIM = 8, /* interim heads that a program may send */
-};
-
-struct gateway {
-    struct gateway_options options;
-    struct reply reply; /* for heads that come whole, which is nearly all */
-};
-
-struct passage {
-    struct run_request request; /* first: what the run knows of us */
-    struct gateway *gateway;
-    struct exchange *exchange; /* NULL: it is over */
-    struct run *run;           /* NULL: it has ended */
-    const struct config_route *route;
-    struct metavars vars; /* its spans live as long as the exchange */
-    struct exchange_address remote, local;
-    char id[EXCHANGE_ID_LEN + 1];
-    int exit_code;          /* -1: not known */
-    struct buffer filename; /* of what runs */
-    struct event *timer;
-    uint64_t granted_us;
-    uint64_t last_sign_us; /* when the program last took or gave something */
-    uint64_t stderr_bytes;
-    struct buffer head;  /* of the response, while it is not whole */
-    struct reply *reply; /* of it, likewise */
-    struct chunked *chunked;
-    struct log_stream errors;
-    uint64_t body_left; /* of the response, where its length is known */
-    unsigned n_interim;
-    struct {
-        bool head_done : 1;
-        bool has_length : 1;
-        bool is_paused : 1; /* by us, because the client does not read */
-        bool answered : 1;  /* the exchange has had our last word, and may still be sending it */
-        bool must_log : 1;  /* the exchange is over, the record waits for the run's end */
-    } is;
-    struct access_record record; /* with must_log: a copy, its texts in .texts */
-    struct buffer texts;
+    MAX_HELD = 65536,
+    HOLD_US = 300000, /* a pause that ends the holding */
 };
 
 static void on_timer(evutil_socket_t fd, short what, void *arg);
+static void open_run(struct passage *p);
 
 struct gateway *gateway_create(const struct gateway_options *options)
 {
@@ -84,6 +49,7 @@ void gateway_destroy(struct gateway *gateway)
 static void free_passage(struct passage *p)
 {
     event_free(p->timer);
+    buffer_free(&p->held);
     buffer_free(&p->head);
     buffer_free(&p->texts);
     buffer_free(&p->filename);
@@ -92,25 +58,17 @@ static void free_passage(struct passage *p)
     free(p);
 }
 
-/* Is there still a response to give? */
-static bool is_open(const struct passage *p)
-{
-    return p->exchange != NULL && !p->is.answered;
-}
-
-static void stop_run(struct passage *p, bool at_once)
+void passage_stop_run(struct passage *p, bool at_once)
 {
     event_del(p->timer); /* it could be about to come, and would stop it twice */
     p->run->down->stop(p->run, at_once);
 }
 
-/* The exchange is ended or failed by the caller right after this. */
-static struct exchange *let_go(struct passage *p)
+struct exchange *passage_let_go(struct passage *p)
 {
     struct exchange *exchange = p->exchange;
 
     p->is.answered = true;
-
     if (p->run != NULL) {
         exchange->record.pid = p->run->pid;
         exchange->record.retries = p->run->retries;
@@ -119,17 +77,12 @@ static struct exchange *let_go(struct passage *p)
     return exchange;
 }
 
-static void fail(struct passage *p, unsigned status, const char *why)
+void passage_fail(struct passage *p, unsigned status, const char *why)
 {
-    struct exchange *exchange = let_go(p);
+    struct exchange *exchange = passage_let_go(p);
 
     log_warning("[%s] %u %.*s: %s", p->id, status, (int)buffer_len(&p->filename), buffer_at(&p->filename), why);
     exchange_fail(exchange, status, status == 503 ? RETRY_AFTER : 0);
-}
-
-static void end_response(struct passage *p)
-{
-    exchange_end(let_go(p));
 }
 
 /* What the client gets when a run has ended without a whole response. */
@@ -146,15 +99,21 @@ static unsigned status_of(enum run_cause cause)
 
 /* ---- deadlines ---- */
 
+static void call_in(struct passage *p, uint64_t us)
+{
+    struct timeval delay = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+
+    event_add(p->timer, &delay);
+}
+
 /* One timer for both limits: it is set to the earlier, and set anew when it comes and the program has moved since. */
 static void set_timer(struct passage *p)
 {
     uint64_t whole = p->granted_us + p->route->timeout_ms * 1000;
     uint64_t idle = p->last_sign_us + p->route->idle_timeout_ms * 1000;
-    uint64_t until = whole < idle ? whole : idle, now = clock_us(), left = until > now ? until - now : 0;
-    struct timeval delay = {(time_t)(left / 1000000), (suseconds_t)(left % 1000000)};
+    uint64_t until = whole < idle ? whole : idle, now = clock_us();
 
-    event_add(p->timer, &delay);
+    call_in(p, until > now ? until - now : 0);
 }
 
 static void note_sign(struct passage *p)
@@ -170,6 +129,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     bool is_idle = now >= p->last_sign_us + p->route->idle_timeout_ms * 1000;
 
     (void)fd, (void)what;
+    if (p->is.is_holding) {
+        open_run(p);
+        return;
+    }
     if (p->is.is_paused && !is_over) {
         note_sign(p); /* it is the client that keeps it waiting */
         is_idle = false;
@@ -178,9 +141,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         set_timer(p);
         return;
     }
-    stop_run(p, true);
-    if (is_open(p))
-        fail(p, 504, is_over ? "no end within timeout" : "silent for idle_timeout");
+    passage_stop_run(p, true);
+    if (passage_is_open(p))
+        passage_fail(p, 504, is_over ? "no end within timeout" : "silent for idle_timeout");
 }
 
 static void begin_input(struct passage *p)
@@ -191,204 +154,15 @@ static void begin_input(struct passage *p)
     exchange->record.phase_us[PHASE_QUEUE] = p->granted_us - exchange->started_us;
     note_sign(p);
     set_timer(p);
+    if (buffer_len(&p->held) > 0 || p->is.is_input_done) {
+        bool has_enough = p->run->down->feed(p->run, buffer_span(&p->held), p->is.is_input_done);
+
+        buffer_free(&p->held);
+        if (has_enough)
+            return;
+    }
+    p->is.wants_input = true;
     exchange_want_body(exchange);
-}
-
-/* ---- the response ---- */
-
-/* Nobody wants more of the output: it is read on, so that the program comes to its end undisturbed. */
-static void finish_early(struct passage *p)
-{
-    if (!exchange_body_is_done(p->exchange))
-        p->run->down->feed(p->run, SPAN(""), true);
-    end_response(p);
-}
-
-static void write_body(struct passage *p, struct span bytes, bool more)
-{
-    bool is_whole = p->is.has_length && bytes.len >= p->body_left;
-
-    if (p->is.has_length) {
-        bytes.len = bytes.len < p->body_left ? bytes.len : (size_t)p->body_left;
-        p->body_left -= bytes.len;
-    }
-    bool is_full = exchange_write(p->exchange, bytes, more || is_whole);
-    if (is_whole) {
-        finish_early(p);
-    } else if (is_full && !p->is.is_paused) {
-        p->is.is_paused = true;
-        p->run->down->pause(p->run);
-    }
-}
-
-/* A body that the program itself has put in chunks. */
-static void write_chunks(struct passage *p, struct span bytes, bool more)
-{
-    struct span piece;
-
-    for (;;) {
-        enum chunked_result result = chunked_read(p->chunked, &bytes, &piece);
-
-        if (result == CHUNKED_MORE) {
-            write_body(p, SPAN(""), more);
-            return;
-        }
-        if (result == CHUNKED_DATA) {
-            write_body(p, piece, true);
-            continue;
-        }
-        if (result == CHUNKED_END) {
-            finish_early(p);
-        } else {
-            stop_run(p, true);
-            fail(p, 502, p->chunked->why);
-        }
-        return;
-    }
-}
-
-static void send_fields(struct exchange *exchange, const struct reply *reply)
-{
-    for (unsigned i = 0; i < reply->n_fields; i++)
-        exchange_field(exchange, reply->fields[i].name, reply->fields[i].value);
-}
-
-static void redirect(struct passage *p, const struct reply *reply)
-{
-    struct gateway *gateway = p->gateway;
-    struct exchange *exchange = let_go(p);
-    struct buffer location = {0};
-
-    p->exchange = NULL;
-    exchange->data = NULL;
-    buffer_append_span(&location, reply->location);
-    gateway->options.redirect(gateway->options.arg, exchange, buffer_span(&location));
-    buffer_free(&location);
-}
-
-/* The head is whole: begins the response. */
-static void begin_response(struct passage *p, const struct reply *reply)
-{
-    struct exchange *exchange = p->exchange;
-    uint64_t since = p->run->started_us != 0 ? p->run->started_us : p->run->granted_us;
-
-    p->is.head_done = true;
-    if (p->run->started_us != 0)
-        exchange->record.phase_us[PHASE_START] = p->run->started_us - p->run->granted_us;
-    exchange_phase(exchange, PHASE_FIRST, since);
-    exchange_begin(exchange, reply->status, reply->reason);
-    send_fields(exchange, reply);
-    if (reply->has_length) {
-        p->is.has_length = exchange->head.method != METHOD_HEAD && reply->status != 204 && reply->status != 304;
-        p->body_left = reply->length;
-        exchange_length(exchange, reply->length);
-    }
-    if (reply->is_chunked) {
-        p->chunked = memory_zeroed(1, sizeof *p->chunked);
-        chunked_init(p->chunked);
-    }
-}
-
-static bool has_no_body(const struct exchange *exchange, const struct reply *reply)
-{
-    return exchange->head.method == METHOD_HEAD || reply->status == 204 || reply->status == 304;
-}
-
-static void send_interim(struct passage *p, const struct reply *reply)
-{
-    struct buffer fields = {0};
-
-    for (unsigned i = 0; i < reply->n_fields; i++)
-        buffer_printf(&fields, "%.*s: %.*s\r\n", (int)reply->fields[i].name.len, reply->fields[i].name.at,
-                      (int)reply->fields[i].value.len, reply->fields[i].value.at);
-    if (reply->status == 103)
-        exchange_interim(p->exchange, 103, buffer_span(&fields));
-    buffer_free(&fields);
-}
-
-static void take_output(struct passage *p, struct span bytes, bool more);
-
-/* `rest` is what came behind the head. */
-static void take_head(struct passage *p, const struct reply *reply, struct span rest, bool more)
-{
-    struct exchange *exchange = p->exchange;
-
-    if (reply->status < 200) {
-        if (++p->n_interim > MAX_INTERIM) {
-            stop_run(p, true);
-            fail(p, 502, "too many interim responses");
-            return;
-        }
-        send_interim(p, reply);
-        take_output(p, rest, more);
-        return;
-    }
-    if (reply->is_local) {
-        redirect(p, reply);
-        return;
-    }
-    begin_response(p, reply);
-    if (has_no_body(exchange, reply)) {
-        if (!reply->has_length) /* its length will not be known in time: say that it is in chunks */
-            exchange_write(exchange, SPAN(""), false);
-        finish_early(p);
-    } else if (p->is.has_length && p->body_left == 0) {
-        finish_early(p);
-    } else if (p->chunked != NULL) {
-        write_chunks(p, rest, more);
-    } else {
-        write_body(p, rest, more);
-    }
-}
-
-static void refuse_head(struct passage *p, const char *why)
-{
-    stop_run(p, true);
-    fail(p, 502, why);
-}
-
-/* Output while the head is not whole. Mostly it comes in one piece, and is parsed where it stands. */
-static void read_head(struct passage *p, struct span bytes, bool more)
-{
-    struct reply *reply = p->reply;
-    struct span all = bytes;
-
-    if (reply != NULL) {
-        buffer_append_span(&p->head, bytes);
-        all = buffer_span(&p->head);
-    } else {
-        reply = &p->gateway->reply;
-        reply_init(reply);
-    }
-    enum reply_result result = reply_read(reply, all.at, all.len);
-    if (result == REPLY_BAD) {
-        refuse_head(p, reply->why);
-        return;
-    }
-    if (result == REPLY_MORE && p->reply == NULL) {
-        p->reply = memory_resize(NULL, sizeof *reply);
-        *p->reply = *reply;
-        buffer_append_span(&p->head, bytes);
-    }
-    if (result == REPLY_MORE)
-        return;
-    struct buffer held = p->head; /* keeps the bytes until the head is dealt with */
-    struct reply *own = p->reply;
-    p->head = (struct buffer){0};
-    p->reply = NULL;
-    take_head(p, reply, span_from(all, reply->len), more);
-    buffer_free(&held);
-    free(own);
-}
-
-static void take_output(struct passage *p, struct span bytes, bool more)
-{
-    if (p->is.head_done && p->chunked != NULL)
-        write_chunks(p, bytes, more);
-    else if (p->is.head_done)
-        write_body(p, bytes, more);
-    else if (bytes.len > 0)
-        read_head(p, bytes, more);
 }
 
 /* ---- what the run says ---- */
@@ -397,7 +171,7 @@ static void on_granted(void *arg)
 {
     struct passage *p = arg;
 
-    if (is_open(p))
+    if (passage_is_open(p))
         begin_input(p);
 }
 
@@ -406,8 +180,8 @@ static void on_output(void *arg, struct span bytes, bool more)
     struct passage *p = arg;
 
     note_sign(p);
-    if (is_open(p))
-        take_output(p, bytes, more);
+    if (passage_is_open(p))
+        response_take(p, bytes, more);
 }
 
 static void on_errors(void *arg, struct span bytes)
@@ -432,35 +206,16 @@ static void on_drained(void *arg)
     struct passage *p = arg;
 
     note_sign(p);
-    if (is_open(p))
+    if (passage_is_open(p))
         exchange_want_body(p->exchange);
-}
-
-static void fail_without_head(struct passage *p)
-{
-    const char *what = p->reply != NULL ? "ended within the head of its response" : "ended without a response";
-    char why[96];
-
-    if (p->exit_code >= 0)
-        snprintf(why, sizeof why, "%s, with exit status %d", what, p->exit_code);
-    else
-        snprintf(why, sizeof why, "%s", what);
-    fail(p, 502, why);
 }
 
 static void on_complete(void *arg)
 {
     struct passage *p = arg;
 
-    if (!is_open(p))
-        return;
-    exchange_phase(p->exchange, PHASE_BODY, p->granted_us);
-    if (!p->is.head_done)
-        fail_without_head(p);
-    else if (p->chunked != NULL)
-        fail(p, 502, "ended within a chunked body");
-    else
-        end_response(p);
+    if (passage_is_open(p))
+        response_complete(p);
 }
 
 static void note_result(struct access_record *record, const struct passage *p, const struct run_result *result)
@@ -503,7 +258,7 @@ static void on_ended(void *arg, const struct run_result *result)
     if (result->cause == RUN_COMPLETE)
         on_complete(p);
     else
-        fail(p, status_of(result->cause), result->why);
+        passage_fail(p, status_of(result->cause), result->why);
 }
 
 static const struct run_up up = {
@@ -517,10 +272,29 @@ static const struct run_up up = {
 
 /* ---- what the exchange says ---- */
 
+/* Returns true for "enough": what comes now is for the run to take when it wants. */
+static bool hold(struct passage *p, struct span bytes, bool last)
+{
+    buffer_append_span(&p->held, bytes);
+    p->is.is_input_done = last;
+    if (!last && buffer_len(&p->held) < MAX_HELD) {
+        call_in(p, HOLD_US);
+        return false;
+    }
+    if (last) {
+        p->vars.length_known = true;
+        p->vars.length = buffer_len(&p->held);
+    }
+    open_run(p);
+    return !p->is.wants_input;
+}
+
 static bool on_body(struct exchange *exchange, struct span bytes, bool last)
 {
     struct passage *p = exchange->data;
 
+    if (p->is.is_holding)
+        return hold(p, bytes, last);
     return p->run->down->feed(p->run, bytes, last);
 }
 
@@ -528,7 +302,7 @@ static void on_resume(struct exchange *exchange)
 {
     struct passage *p = exchange->data;
 
-    if (!p->is.is_paused)
+    if (!p->is.is_paused || p->run == NULL)
         return;
     p->is.is_paused = false;
     note_sign(p);
@@ -539,10 +313,13 @@ static void on_abort(struct exchange *exchange)
 {
     struct passage *p = exchange->data;
 
-    let_go(p);
+    passage_let_go(p);
     exchange->data = NULL; /* it is logged at once, without the program's end */
     p->exchange = NULL;
-    stop_run(p, false);
+    if (p->run != NULL)
+        passage_stop_run(p, false);
+    else
+        free_passage(p);
 }
 
 static const struct handler handler = {
@@ -618,11 +395,23 @@ static void fill_record(struct exchange *exchange, const struct config_route *ro
         exchange->record.pool = span_of(route->pool->name);
 }
 
+static void open_run(struct passage *p)
+{
+    struct run_result refusal = {.why = ""};
+
+    p->is.is_holding = false;
+    event_del(p->timer);
+    p->run = p->runner->open(p->runner, &p->request, &up, p, &refusal);
+    if (p->run == NULL)
+        passage_fail(p, status_of(refusal.cause), refusal.why);
+    else if (p->run->is_granted)
+        begin_input(p);
+}
+
 void gateway_serve(struct gateway *gateway, struct exchange *exchange, const struct route_target *target,
                    struct runner *runner)
 {
     struct passage *p;
-    struct run_result refusal = {.why = ""};
     const struct field *collision = metavars_collision(&exchange->head);
 
     fill_record(exchange, target->route);
@@ -635,6 +424,7 @@ void gateway_serve(struct gateway *gateway, struct exchange *exchange, const str
     p = memory_zeroed(1, sizeof *p);
     p->gateway = gateway;
     p->exchange = exchange;
+    p->runner = runner;
     p->route = target->route;
     p->exit_code = -1;
     p->timer = evtimer_new(gateway->options.base, on_timer, p);
@@ -646,11 +436,13 @@ void gateway_serve(struct gateway *gateway, struct exchange *exchange, const str
         .has_input = exchange->has_body,
     };
     exchange_handle(exchange, &handler, p);
-    p->run = runner->open(runner, &p->request, &up, p, &refusal);
-    if (p->run == NULL)
-        fail(p, status_of(refusal.cause), refusal.why);
-    else if (p->run->is_granted)
-        begin_input(p);
+    if (!exchange->has_body || exchange->head.has_length) {
+        open_run(p);
+        return;
+    }
+    p->is.is_holding = true;
+    call_in(p, HOLD_US);
+    exchange_want_body(exchange);
 }
 
 /* ---- the log ---- */

@@ -49,7 +49,7 @@ static void take_chunks(struct connection *c, struct span *input)
             c->is.keep = false;
             exchange->is.body_done = exchange->is.body_lost = true;
             if (exchange->handler != NULL) /* else it was to be thrown away, and the response is on its way */
-                connection_refuse_exchange(c, result == CHUNKED_BAD ? 400 : 413);
+                connection_refuse_exchange(c, result == CHUNKED_BAD ? c->chunked.status : 413);
             *input = (struct span){input->at, 0};
         } else {
             hand_on(c, piece, false);

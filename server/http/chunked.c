@@ -15,8 +15,7 @@
 enum {
     MAX_DIGITS = 16,
     MAX_EXTENSIONS = 4096,
-    MAX_TRAILERS = 16384,
-    MAX_OVERHEAD = 16384, /* beyond what the data has earned */
+    FREE_FRAMING = 16, /* bytes a chunk: the usual size and the two line ends */
 };
 
 enum state {
@@ -44,14 +43,15 @@ enum state {
     BAD,
 };
 
-void chunked_init(struct chunked *c)
+void chunked_init(struct chunked *c, const struct chunked_limits *limits)
 {
-    *c = (struct chunked){.state = FIRST_DIGIT};
+    *c = (struct chunked){.state = FIRST_DIGIT, .limits = *limits};
 }
 
 static enum state bad(struct chunked *c, const char *why)
 {
     c->why = why;
+    c->status = 400;
     return BAD;
 }
 
@@ -125,8 +125,11 @@ static enum state trailer_byte(struct chunked *c, char byte)
 {
     bool is_token = grammar_is(byte, CHAR_TOKEN);
 
-    if (++c->trailer_len > MAX_TRAILERS)
-        return bad(c, "too many trailers");
+    if (++c->trailer_len > c->limits.max_trailers) {
+        bad(c, "too many trailers");
+        c->status = 431; /* RFC 6585 section 5 */
+        return BAD;
+    }
     switch (c->state) {
     case TRAILER:
         return is_token ? TRAILER_NAME : byte == '\r' ? END_LF : bad(c, "a trailer's name is no token");
@@ -149,6 +152,7 @@ static enum state size_end(struct chunked *c, char byte)
         return bad(c, "a bare CR behind a chunk size");
     c->digits = 0;
     c->ext_len = 0;
+    c->overhead -= FREE_FRAMING;
     return c->left > 0 ? DATA : TRAILER;
 }
 
@@ -157,7 +161,7 @@ static enum state next(struct chunked *c, char byte)
 {
     if (c->state >= TRAILER)
         return trailer_byte(c, byte);
-    if (++c->overhead > MAX_OVERHEAD)
+    if (++c->overhead > (int64_t)c->limits.max_overhead)
         return bad(c, "more framing than data");
     switch (c->state) {
     case FIRST_DIGIT:

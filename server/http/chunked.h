@@ -19,24 +19,30 @@ enum chunked_result {
     CHUNKED_BAD,  /* not the grammar, or more framing than is tolerated: final */
 };
 
-struct chunked {
-    unsigned state;     /* private */
-    uint64_t left;      /* private: bytes of the current chunk still to come */
-    int64_t overhead;   /* private: framing bytes since the body's start, less the bytes of data */
-    unsigned digits;    /* private: of the current size */
-    size_t ext_len;     /* private: bytes of the current chunk's extensions */
-    size_t trailer_len; /* private */
-    const char *why;    /* after CHUNKED_BAD: a static text for the log */
+struct chunked_limits {
+    size_t max_overhead; /* bytes of framing beyond 16 a chunk and beyond the bytes of data; at most INT64_MAX */
+    size_t max_trailers; /* bytes of the trailer section */
 };
 
-void chunked_init(struct chunked *c);
+struct chunked {
+    struct chunked_limits limits; /* private, as all that is not said to be otherwise */
+    unsigned state;
+    uint64_t left;    /* bytes of the current chunk still to come */
+    int64_t overhead; /* framing bytes since the body's start, less what is free */
+    unsigned digits;  /* of the current size */
+    size_t ext_len;   /* bytes of the current chunk's extensions */
+    size_t trailer_len;
+    const char *why; /* public, after CHUNKED_BAD: a static text for the log... */
+    unsigned status; /* ... and what a request is answered with: 400, or 431 for its trailers */
+};
+
+void chunked_init(struct chunked *c, const struct chunked_limits *limits);
 
 /*
  * Takes bytes from the front of *input and moves it past them; call again until CHUNKED_MORE or a final result.
  * *data_out is set with CHUNKED_DATA only, is never empty, and points into the input.
- * Caps: 16 hexadecimal digits a size; 16 KiB of trailers; extensions of 4 KiB a chunk; and the sum of all other
- * framing bytes and extensions may not pass 16 KiB plus the bytes of data (else tiny chunks with long extensions would
- * cost us for nothing).
+ * Caps: 16 hexadecimal digits a size; extensions of 4 KiB a chunk; and those of struct chunked_limits: without them,
+ * chunks with long extensions would keep us busy for nothing.
  */
 enum chunked_result chunked_read(struct chunked *c, struct span *input, struct span *data_out);
 

@@ -7,7 +7,8 @@
  *      v                      v                         v
  *    CLOSED <------------- LINGER <---------------------+        (LINGER -> CLOSED: EOF or its time is over)
  *
- * Any state -> CLOSED when the client is gone.
+ * Any state -> CLOSED when the client is gone. IDLE -> LINGER when the client has too many connections: it is told so
+ * without being asked.
  *
  * In IDLE, a connection holds no buffer. While an exchange is under way at most one head's worth of what comes behind
  * it is read (pipelining); then the socket is only watched for the client's leaving. The head's bytes belong to the
@@ -17,6 +18,7 @@
  * steps (advance), so that no step is taken inside another.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +30,7 @@
 enum {
     FIRST_READ = 4096,
     LINGER_US = 5000000,
+    RETRY_AFTER = 1, /* seconds */
 };
 
 static void on_reader(evutil_socket_t fd, short what, void *arg);
@@ -40,7 +43,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg);
 static void change_state(struct connection *c, enum connection_state next)
 {
     static const bool allowed[N_CONN_STATES][N_CONN_STATES] = {
-        [CONN_IDLE] = {[CONN_HEAD] = true, [CONN_CLOSED] = true},
+        [CONN_IDLE] = {[CONN_HEAD] = true, [CONN_LINGER] = true, [CONN_CLOSED] = true},
         [CONN_HEAD] = {[CONN_EXCHANGE] = true, [CONN_CLOSED] = true},
         [CONN_EXCHANGE] = {[CONN_IDLE] = true, [CONN_LINGER] = true, [CONN_CLOSED] = true},
         [CONN_LINGER] = {[CONN_CLOSED] = true},
@@ -257,7 +260,7 @@ static void begin_body(struct connection *c)
     exchange->has_body = head->is_chunked || head->length > 0;
     exchange->is.body_done = !exchange->has_body;
     c->body_left = head->length;
-    chunked_init(&c->chunked);
+    chunked_init(&c->chunked, &c->http->options.chunked);
 }
 
 static int read_uri(struct exchange *exchange, const char **why)
@@ -275,8 +278,9 @@ static void begin_exchange(struct connection *c)
     change_state(c, CONN_EXCHANGE);
     c->is.is_fresh = false;
     note_request(c, exchange->head.status == 0);
-    c->is.keep = exchange->head.keep_alive;
+    c->is.keep = exchange->head.keep_alive && ++c->n_requests < c->http->options.keepalive_requests;
     connection_set_deadline(c, 0);
+    connection_reset_patience(c);
     if (exchange->head.status != 0) {
         refuse_head(c, exchange->head.status, why);
         return;
@@ -327,7 +331,7 @@ static bool step(struct connection *c)
     if (c->state != CONN_EXCHANGE)
         return buffer_len(&c->in) > 0 && take_head(c);
     if (exchange->is.ended) {
-        if (connection_is_full(c) || c->file.release != NULL)
+        if (connection_is_sending(c))
             return false;
         finish_exchange(c);
         return true;
@@ -339,24 +343,15 @@ static bool step(struct connection *c)
     return false;
 }
 
-static bool is_due_body(const struct exchange *exchange)
-{
-    return exchange->is.wants_body && !exchange->is.body_done && !exchange->is.ended;
-}
-
-/* The client is given body_timeout for its next sign of life, where something is due from it. */
 static void wait_in_exchange(struct connection *c)
 {
-    if (is_due_body(c->exchange) && c->is.half_closed) {
+    if (connection_awaits_body(c) && c->is.half_closed) {
         abort_exchange(c);
         return;
     }
-    if (is_due_body(c->exchange))
+    if (connection_awaits_body(c))
         connection_read_again(c);
-    if (is_due_body(c->exchange) || connection_is_full(c) || c->file.release != NULL)
-        connection_set_timeout(c, c->http->options.body_timeout_us);
-    else
-        connection_set_deadline(c, 0);
+    connection_watch_patience(c);
 }
 
 /* What to wait for, now that no step can be taken. */
@@ -393,8 +388,10 @@ void connection_leave(struct connection *c)
     if (--c->depth > 0 || c->state != CONN_CLOSED)
         return;
     struct http *http = c->http;
+    struct peer_address remote = c->remote;
+    bool is_counted = c->is.is_counted;
     free(c);
-    http_connection_gone(http);
+    http_connection_gone(http, &remote, is_counted);
 }
 
 void connection_leave_later(struct connection *c)
@@ -444,6 +441,7 @@ static void read_body(struct connection *c)
         c->is.is_broken = true; /* half a body: not a request (RFC 9112 section 6.3) */
     if (n <= 0)
         return;
+    connection_earn(c, &c->coming, (size_t)n);
     connection_take_body(c, &input);
     buffer_append_span(&c->in, input);
 }
@@ -478,10 +476,10 @@ static void on_reader(evutil_socket_t fd, short what, void *arg)
         read_head(c);
     else if (c->exchange->is.body_done)
         read_ahead(c);
-    else if (c->exchange->is.wants_body)
+    else if (!c->exchange->is.wants_body)
+        connection_watch_only(c);     /* the handler has enough for now */
+    else if (buffer_len(&c->in) == 0) /* else what is here comes first: the next step */
         read_body(c);
-    else
-        connection_watch_only(c); /* the handler has enough for now */
     connection_leave(c);
 }
 
@@ -518,8 +516,6 @@ static void on_writer(evutil_socket_t fd, short what, void *arg)
 /* A deadline has passed: which one follows from the state. */
 static void expire(struct connection *c)
 {
-    struct exchange *exchange = c->exchange;
-
     switch (c->state) {
     case CONN_HEAD:
         change_state(c, CONN_EXCHANGE);
@@ -527,9 +523,9 @@ static void expire(struct connection *c)
         refuse_head(c, 408, "the head took longer than header_timeout");
         break;
     case CONN_EXCHANGE:
-        if (connection_is_full(c) || c->file.release != NULL)
-            c->is.is_broken = true; /* it does not read */
-        else if (is_due_body(exchange))
+        if (connection_is_out_of_patience(&c->going))
+            c->is.is_broken = true; /* it does not read, or too slowly */
+        else if (connection_is_out_of_patience(&c->coming))
             connection_refuse_exchange(c, 408);
         break;
     default:
@@ -570,10 +566,10 @@ void connection_want_body(struct connection *c)
         connection_call_soon(c);
     else
         connection_read_again(c);
-    connection_set_timeout(c, c->http->options.body_timeout_us);
+    connection_watch_patience(c);
 }
 
-void connection_accept(struct http *http, int fd, const struct peer_address *remote)
+static struct connection *create(struct http *http, int fd, const struct peer_address *remote)
 {
     struct connection *c = memory_zeroed(1, sizeof *c);
 
@@ -587,7 +583,33 @@ void connection_accept(struct http *http, int fd, const struct peer_address *rem
     event_assign(&c->timer, http->options.base, -1, 0, on_timer, c);
     event_add(&c->reader, NULL);
     TAILQ_INSERT_TAIL(&http->connections, c, next);
+    return c;
+}
+
+void connection_accept(struct http *http, int fd, const struct peer_address *remote)
+{
+    struct connection *c = create(http, fd, remote);
+
+    c->is.is_counted = true;
     connection_set_timeout(c, http->options.header_timeout_us);
+}
+
+/* RFC 6585 section 4. It is sent as far as it goes at once, which is to its end: nothing else was sent before. */
+void connection_turn_away(struct http *http, int fd, const struct peer_address *remote)
+{
+    struct connection *c = create(http, fd, remote);
+    char text[256];
+    int len = snprintf(text, sizeof text,
+                       "HTTP/1.1 429 %s\r\nDate: %s\r\nServer: gatehouse\r\nRetry-After: %d\r\n"
+                       "Content-Length: 0\r\nConnection: close\r\n\r\n",
+                       http_reason(429), http_date(http), RETRY_AFTER);
+
+    connection_enter(c);
+    if (send(fd, text, (size_t)len, MSG_NOSIGNAL) == len)
+        linger(c);
+    else
+        close_connection(c);
+    connection_leave(c);
 }
 
 void connection_drain(struct connection *c)

@@ -209,10 +209,24 @@ static struct span within_length(struct exchange *exchange, struct span bytes)
     return bytes;
 }
 
+/* Leaves a function that is not the handler's last word. Returns true for "full". */
+static bool leave_writing(struct connection *c)
+{
+    bool is_full = connection_is_sending(c);
+
+    if (c->is.is_broken)
+        connection_leave_later(c);
+    else
+        c->depth--;
+    return is_full;
+}
+
 bool exchange_write(struct exchange *exchange, struct span bytes, bool more)
 {
     struct connection *c = exchange->connection;
 
+    if (exchange->is.is_cut)
+        return false;
     connection_enter(c);
     bytes = within_length(exchange, bytes);
     exchange->written += bytes.len;
@@ -220,12 +234,7 @@ bool exchange_write(struct exchange *exchange, struct span bytes, bool more)
         buffer_append_span(&exchange->held, bytes);
     else
         send_parts(exchange, bytes, false);
-    bool is_full = connection_is_full(c);
-    if (c->is.is_broken)
-        connection_leave_later(c);
-    else
-        c->depth--;
-    return is_full;
+    return leave_writing(c);
 }
 
 void exchange_end(struct exchange *exchange)
@@ -281,6 +290,24 @@ void exchange_file(struct exchange *exchange, int fd, uint64_t offset, uint64_t 
     connection_leave(c);
 }
 
+static void keep_open(void *arg)
+{
+    (void)arg;
+}
+
+bool exchange_write_file(struct exchange *exchange, int fd, uint64_t offset, uint64_t length)
+{
+    struct connection *c = exchange->connection;
+
+    if (exchange->is.is_cut || length == 0)
+        return false;
+    connection_enter(c);
+    exchange->written += length;
+    send_parts(exchange, SPAN(""), false);
+    connection_send_file(c, fd, offset, length, keep_open, NULL);
+    return leave_writing(c);
+}
+
 void exchange_interim(struct exchange *exchange, unsigned status, struct span fields)
 {
     struct connection *c = exchange->connection;
@@ -297,6 +324,14 @@ void exchange_interim(struct exchange *exchange, unsigned status, struct span fi
 
 void exchange_fail(struct exchange *exchange, unsigned status, unsigned retry_after)
 {
+    char seconds[12];
+
+    snprintf(seconds, sizeof seconds, "%u", retry_after);
+    exchange_fail_with(exchange, status, retry_after > 0 ? SPAN("Retry-After") : SPAN(""), span_of(seconds));
+}
+
+void exchange_fail_with(struct exchange *exchange, unsigned status, struct span name, struct span value)
+{
     struct connection *c = exchange->connection;
     const struct http_options *options = &c->http->options;
 
@@ -308,10 +343,10 @@ void exchange_fail(struct exchange *exchange, unsigned status, unsigned retry_af
         return;
     }
     exchange_begin(exchange, status, (struct span){"", 0});
-    exchange_field(exchange, SPAN("Content-Type"), SPAN("text/html; charset=utf-8"));
-    if (retry_after > 0)
-        exchange_fieldf(exchange, SPAN("Retry-After"), "%u", retry_after);
-    options->error_page(options->arg, &exchange->held, status);
+    exchange_field(exchange, SPAN("Content-Type"),
+                   options->error_page(options->arg, exchange, &exchange->held, status));
+    if (name.len > 0)
+        exchange_field(exchange, name, value);
     exchange->written = buffer_len(&exchange->held);
     exchange_end(exchange);
     connection_leave(c);

@@ -57,6 +57,7 @@ struct exchange {
     /* Private from here on. */
     struct buffer bytes;    /* the request's head as received */
     struct buffer path;     /* its path, decoded */
+    struct buffer resolved; /* the service's: what the path stands for */
     struct buffer head_out; /* the response's head */
     struct buffer held;     /* body bytes written before the head went out, in the hope to learn the length */
     unsigned status;
@@ -109,6 +110,10 @@ bool exchange_write(struct exchange *exchange, struct span bytes, bool more);
 void exchange_file(struct exchange *exchange, int fd, uint64_t offset, uint64_t length, void (*release)(void *arg),
                    void *arg);
 
+/* A piece of the body out of a file: like exchange_write(), of a response whose length was told. The descriptor must
+ * stay open until the piece is sent: until .resume when this returns true. */
+bool exchange_write_file(struct exchange *exchange, int fd, uint64_t offset, uint64_t length);
+
 /* The response is complete. Less than the announced length: it is cut. */
 void exchange_end(struct exchange *exchange);
 
@@ -120,6 +125,9 @@ void exchange_interim(struct exchange *exchange, unsigned status, struct span fi
  * chunk never comes, the length is never reached, the connection is closed). retry_after in seconds; 0: no such field.
  */
 void exchange_fail(struct exchange *exchange, unsigned status, unsigned retry_after);
+
+/* The same with a field that goes with that status: Content-Range with 416. */
+void exchange_fail_with(struct exchange *exchange, unsigned status, struct span name, struct span value);
 
 /* Has any of the final response been sent? After that exchange_fail() can only cut. */
 static inline bool exchange_is_sent(const struct exchange *exchange)

@@ -1,9 +1,8 @@
 /*
- * The classes follow the RFCs' rules, but for what clients send in a target. RFC 3986 would have the bytes above 127
- * and []|{}^`\ escaped; browsers leave them as they are in a query, and []| in a path too (they follow the WHATWG's
- * URL standard), and curl sends UTF-8 as it was typed. None of these can be taken for a delimiter, so they are let
- * through, unchanged. Controls, space, ", <, > and # are not, and backslash, which some take for a slash, not in a
- * path.
+ * The classes follow the RFCs' rules, but for what browsers send in a target. RFC 3986 would have []|{}^`\ escaped;
+ * they leave them as they are in a query, and []| in a path too (they follow the WHATWG's URL standard). None of these
+ * can be taken for a delimiter, so they are let through, unchanged. Controls, space, ", <, > and # are not, nor are
+ * bytes above 127, which nobody can tell the encoding of, and backslash, which some take for a slash, not in a path.
  */
 #include "http/grammar.h"
 
@@ -19,7 +18,7 @@
      (c) == '`' || (c) == '|') /* #$%&' are neighbours */
 #define IS_TEXT(c)      ((c) == '\t' || ((c) >= ' ' && (c) != 0x7f))
 #define IS_PATH(c)      (IS_UNRESERVED(c) || IS_SUB_DELIM(c) || (c) == ':' || (c) == '@' || (c) == '/')
-#define IS_SENT_PATH(c) (IS_PATH(c) || (c) == '%' || (c) == '[' || (c) == ']' || (c) == '|' || (c) >= 0x80)
+#define IS_SENT_PATH(c) (IS_PATH(c) || (c) == '%' || (c) == '[' || (c) == ']' || (c) == '|')
 #define IS_SENT_QUERY(c)                                                                                               \
     (IS_SENT_PATH(c) || (c) == '?' || (c) == '{' || (c) == '}' || (c) == '^' || (c) == '`' || (c) == '\\')
 

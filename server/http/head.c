@@ -63,7 +63,8 @@ static enum head_result read_method(struct head *head, struct span text)
     case HTTP_CONNECT:
         return refuse(head, 501, "CONNECT: there are no tunnels");
     case sizeof methods / sizeof methods[0]:
-        return refuse(head, 501, "an unknown method");
+        head->is_unknown = true;
+        /* fall through */
     default:
         head->method = METHOD_OTHER;
         break;
@@ -73,8 +74,8 @@ static enum head_result read_method(struct head *head, struct span text)
 }
 
 /*
- * What can be said of a request line by its first bytes, however many of them are here; what is said once stays true
- * when more come. The line may end in CR LF or lack its end.
+ * What can be said of a request line by its method and the length of its target, however much of it is here; what is
+ * said once stays true when more comes. The line may end in CR LF or lack its end.
  */
 static enum head_result check_beginning(struct head *head, const struct head_limits *limits, struct span line)
 {
@@ -155,22 +156,48 @@ static enum head_result read_version(struct head *head, struct span text)
     return HEAD_MORE;
 }
 
-/* A request line that has passed check_beginning(), without its CR LF. */
-static enum head_result read_request_line(struct head *head, struct span line)
+/* A target that ends in a space; HEAD_DONE: *rest_out is what follows that. HEAD_MORE: there is no space yet. */
+static enum head_result check_target(struct head *head, struct span line, struct span *rest_out)
 {
     struct span rest = span_from(line, head->method_text.len + 1);
     const char *space = rest.len > 0 ? memchr(rest.at, ' ', rest.len) : NULL;
-    size_t len = space != NULL ? (size_t)(space - rest.at) : rest.len;
     const char *why;
 
-    if (space == NULL) /* HTTP/0.9, too */
-        return refuse(head, 400, "a request line without a version");
-    why = read_target(head, (struct span){rest.at, len});
+    if (space == NULL)
+        return HEAD_MORE;
+    why = read_target(head, (struct span){rest.at, (size_t)(space - rest.at)});
     if (why == NULL && !is_path_and_query(head->path_and_query))
         why = "a byte that no target has";
     if (why != NULL)
         return refuse(head, 400, why);
-    return read_version(head, span_from(rest, len + 1));
+    *rest_out = span_from(rest, head->target.len + 1);
+    return HEAD_DONE;
+}
+
+/* A request line that has passed check_beginning(), without its CR LF. A method that nobody knows is refused last: 501
+ * is for what is well-formed. */
+static enum head_result read_request_line(struct head *head, struct span line)
+{
+    struct span version;
+    enum head_result result = check_target(head, line, &version);
+
+    if (result == HEAD_MORE) /* HTTP/0.9, too */
+        return refuse(head, 400, "a request line without a version");
+    if (result != HEAD_DONE || read_version(head, version) != HEAD_MORE)
+        return HEAD_REFUSED;
+    return head->is_unknown ? refuse(head, 501, "an unknown method") : HEAD_MORE;
+}
+
+/* The beginning of a request line whose end has not come. */
+static enum head_result check_unended(struct head *head, const struct head_limits *limits, struct span line)
+{
+    struct span rest;
+
+    if (check_beginning(head, limits, line) != HEAD_MORE)
+        return HEAD_REFUSED;
+    if (head->method_text.len == 0)
+        return HEAD_MORE;
+    return check_target(head, line, &rest) == HEAD_REFUSED ? HEAD_REFUSED : HEAD_MORE;
 }
 
 /* ---- the lines, as they come ---- */
@@ -192,6 +219,8 @@ static enum head_result read_field_line(struct head *head, const struct head_lim
 
     if (head->n_lines >= limits->max_fields || head->n_lines >= head->max_fields)
         return refuse(head, 431, "too many fields");
+    if (line.len > limits->max_field)
+        return refuse(head, 431, "a field line that is too long");
     why = grammar_field_line(line, &name_len);
     if (why != NULL)
         return refuse(head, 400, why);
@@ -240,7 +269,7 @@ static enum head_result read_lines(struct head *head, const struct head_limits *
         result = read_line(head, limits, line);
     }
     if (result == HEAD_MORE && !head->has_request_line && head->line_at < len)
-        result = check_beginning(head, limits, (struct span){bytes + head->line_at, len - head->line_at});
+        result = check_unended(head, limits, (struct span){bytes + head->line_at, len - head->line_at});
     return result;
 }
 
@@ -520,6 +549,20 @@ const struct field *head_field(const struct head *head, struct span name)
             return &head->fields[i];
     }
     return NULL;
+}
+
+const struct field *head_only_field(const struct head *head, struct span name)
+{
+    const struct field *only = NULL;
+
+    for (unsigned i = 0; i < head->n_fields; i++) {
+        if (!span_is_nocase(head->fields[i].name, name))
+            continue;
+        if (only != NULL)
+            return NULL;
+        only = &head->fields[i];
+    }
+    return only;
 }
 
 bool head_has_token(const struct head *head, struct span name, struct span token)

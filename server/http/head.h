@@ -23,6 +23,7 @@ struct field {
 struct head_limits {
     size_t max_head;     /* bytes of the whole head, request line and final empty line included; beyond: 431 */
     size_t max_target;   /* bytes of the request target; beyond: 414. At least 8,000 (RFC 9112 section 3) */
+    size_t max_field;    /* bytes of one field line, without its CR LF; beyond: 431 */
     unsigned max_fields; /* field lines; beyond: 431 */
 };
 
@@ -78,6 +79,7 @@ struct head {
     unsigned n_empty;      /* empty lines before it */
     unsigned n_lines;      /* field lines that were checked */
     bool has_request_line; /* it was checked, too */
+    bool is_unknown;       /* its method is nobody's */
     bool has_framing;      /* one of the field lines is not for the library's eyes */
     unsigned max_fields;   /* room in .fields */
 };
@@ -93,8 +95,12 @@ void head_init(struct head *head, struct field *fields, unsigned max_fields);
  */
 enum head_result head_read(struct head *head, const struct head_limits *limits, const char *bytes, size_t len);
 
-/* The only field of that name, or NULL: absent. The first, when it was sent several times. */
+/* The first field of that name, or NULL: absent. */
 const struct field *head_field(const struct head *head, struct span name);
+
+/* The only field of that name, or NULL: absent, or sent several times, which makes a field that is no list invalid (RFC
+ * 9110 section 5.3). */
+const struct field *head_only_field(const struct head *head, struct span name);
 
 /* Is the token in the comma-separated list that all fields of that name form together (RFC 9110 section 5.6.1)? */
 bool head_has_token(const struct head *head, struct span name, struct span token);

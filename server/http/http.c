@@ -29,6 +29,7 @@ static void free_exchange(struct exchange *exchange)
         return;
     buffer_free(&exchange->bytes);
     buffer_free(&exchange->path);
+    buffer_free(&exchange->resolved);
     buffer_free(&exchange->head_out);
     buffer_free(&exchange->held);
     free(exchange);
@@ -65,6 +66,19 @@ static void set_accepting(struct http *http, bool on)
             event_del(http->listeners[i]);
 }
 
+static void admit(struct http *http, int fd, const struct peer_address *remote)
+{
+    http->n_connections++;
+    counter_add(&http->options.counters->accepted, 1);
+    counter_add(&http->options.counters->open, 1);
+    if (http->options.clients == NULL || clients_enter(http->options.clients, remote)) {
+        connection_accept(http, fd, remote);
+        return;
+    }
+    counter_add(&http->options.counters->turned_away, 1);
+    connection_turn_away(http, fd, remote);
+}
+
 static void on_connection(evutil_socket_t listener, short what, void *arg)
 {
     struct http *http = arg;
@@ -82,10 +96,7 @@ static void on_connection(evutil_socket_t listener, short what, void *arg)
             break;
         }
         memcpy(&remote, &from, sizeof remote);
-        http->n_connections++;
-        counter_add(&http->options.counters->accepted, 1);
-        counter_add(&http->options.counters->open, 1);
-        connection_accept(http, fd, &remote);
+        admit(http, fd, &remote);
     }
     if (http->n_connections >= http->options.max_connections || (is_exhausted && http->n_connections > 0))
         set_accepting(http, false); /* until one is closed */
@@ -99,8 +110,10 @@ void http_listen(struct http *http, int fd)
     event_add(event, NULL);
 }
 
-void http_connection_gone(struct http *http)
+void http_connection_gone(struct http *http, const struct peer_address *remote, bool is_counted)
 {
+    if (http->options.clients != NULL && is_counted)
+        clients_leave(http->options.clients, remote);
     http->n_connections--;
     counter_add(&http->options.counters->open, (uint64_t)-1);
     set_accepting(http, true);
@@ -151,25 +164,28 @@ struct exchange *http_take_exchange(struct http *http)
 {
     unsigned max_fields = http->options.head.max_fields;
     struct exchange *exchange = http->spare;
-    struct buffer bytes = {0}, path = {0}, head_out = {0}, held = {0};
+    struct buffer bytes = {0}, path = {0}, resolved = {0}, head_out = {0}, held = {0};
 
     http->spare = NULL;
     if (exchange != NULL) {
         bytes = exchange->bytes;
         path = exchange->path;
+        resolved = exchange->resolved;
         head_out = exchange->head_out;
         held = exchange->held;
     } else {
         exchange = memory_resize(NULL, sizeof *exchange + max_fields * sizeof exchange->fields[0]);
     }
-    *exchange = (struct exchange){.bytes = bytes, .path = path, .head_out = head_out, .held = held};
+    *exchange =
+        (struct exchange){.bytes = bytes, .path = path, .resolved = resolved, .head_out = head_out, .held = held};
     head_init(&exchange->head, exchange->fields, max_fields);
     return exchange;
 }
 
 void http_give_exchange(struct http *http, struct exchange *exchange)
 {
-    size_t room = exchange->bytes.size + exchange->path.size + exchange->head_out.size + exchange->held.size;
+    size_t room = exchange->bytes.size + exchange->path.size + exchange->resolved.size + exchange->head_out.size +
+                  exchange->held.size;
 
     if (http->spare != NULL || room > SPARE_ROOM) {
         free_exchange(exchange);
@@ -177,6 +193,7 @@ void http_give_exchange(struct http *http, struct exchange *exchange)
     }
     buffer_clear(&exchange->bytes);
     buffer_clear(&exchange->path);
+    buffer_clear(&exchange->resolved);
     buffer_clear(&exchange->head_out);
     buffer_clear(&exchange->held);
     http->spare = exchange;

@@ -7,16 +7,24 @@
 
 #include <event2/event.h>
 
+#include "base/clients.h"
 #include "base/counters.h"
+#include "http/chunked.h"
 #include "http/exchange.h"
 #include "http/head.h"
 
 struct http_options {
     struct event_base *base;
     struct head_limits head;
+    struct chunked_limits chunked;
     uint64_t max_body;
-    unsigned max_connections;
-    uint64_t header_timeout_us, body_timeout_us, keepalive_timeout_us;
+    unsigned max_connections;      /* at once; more wait in the listening sockets' queues */
+    struct clients *clients;       /* who may have one more; who may not is answered 429. NULL: all may. Not owned */
+    uint64_t header_timeout_us;    /* for the whole head */
+    uint64_t body_timeout_us;      /* of silence, where bytes are due from the client, or it does not take ours */
+    uint64_t min_rate;             /* bytes a second, in either direction; slower, body_timeout runs. 0: none */
+    uint64_t keepalive_timeout_us; /* between requests */
+    unsigned keepalive_requests;   /* on one connection */
     bool server_timing;
 
     /* A request's head is complete: the service must call exchange_handle() or answer at once. */
@@ -25,8 +33,8 @@ struct http_options {
     /* An exchange is over, for the log. The record is complete but for what only the service knows. */
     void (*done)(void *arg, struct exchange *exchange);
 
-    /* Appends the body of an error page, HTML. */
-    void (*error_page)(void *arg, struct buffer *to, unsigned status);
+    /* Appends the body of an error page, and returns its Content-Type. The exchange is the one that fails. */
+    struct span (*error_page)(void *arg, const struct exchange *exchange, struct buffer *to, unsigned status);
 
     /* A line for the log about a connection: why a request was refused. */
     void (*refused)(void *arg, const char *remote_addr, unsigned status, const char *why);

@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 
 #include "base/buffer.h"
+#include "base/clients.h"
 #include "http/chunked.h"
 #include "http/date.h"
 #include "http/http.h"
@@ -25,12 +26,11 @@ enum connection_state {
     N_CONN_STATES,
 };
 
-struct peer_address {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-    };
+/* How long the client may still keep us waiting in one direction. Waiting uses it up, and each byte that comes or goes
+ * earns some of it back: who is slower than min_rate for long, runs out of it, as does who is silent. */
+struct patience {
+    uint64_t left_us;  /* at most body_timeout */
+    uint64_t since_us; /* waiting since; 0: not now */
 };
 
 struct connection {
@@ -47,6 +47,7 @@ struct connection {
         bool is_watching : 1; /* reads nothing now, only looks whether the client is gone */
         bool is_writing : 1;  /* the writer event is on */
         bool is_fresh : 1;    /* no request yet */
+        bool is_counted : 1;  /* among its client's */
         bool is_called : 1;   /* on_timer() is to take what steps there are, whatever the time */
     } is;
     struct event reader, watcher, writer, timer;
@@ -54,6 +55,8 @@ struct connection {
     struct buffer out;                 /* to be sent before anything else */
     uint64_t deadline_us, timer_at_us; /* 0: none */
     uint64_t body_left;                /* of a request body with a length */
+    struct patience coming, going;     /* for the request's body; for the response to be taken */
+    unsigned n_requests;               /* so far */
     struct chunked chunked;
     struct {
         int fd;
@@ -87,12 +90,14 @@ struct exchange *http_take_exchange(struct http *http);
 void http_give_exchange(struct http *http, struct exchange *exchange);
 const char *http_date(struct http *http);
 void http_make_id(struct http *http, char id[EXCHANGE_ID_LEN + 1]);
-void http_connection_gone(struct http *http); /* one fewer: accept again, or the drain is over */
+/* One fewer: accept again, or the drain is over. is_counted: it was among its client's. */
+void http_connection_gone(struct http *http, const struct peer_address *remote, bool is_counted);
 
 /* connection.c */
 void connection_accept(struct http *http, int fd, const struct peer_address *remote);
-void connection_drain(struct connection *c); /* closes it when it is idle */
-void connection_cut(struct connection *c);   /* aborts what is under way and closes */
+void connection_turn_away(struct http *http, int fd, const struct peer_address *remote); /* answers 429 at once */
+void connection_drain(struct connection *c);                                             /* closes it when it is idle */
+void connection_cut(struct connection *c); /* aborts what is under way and closes */
 
 /* Work on a connection is bracketed by these. The outermost leave brings it as far as it goes: finishes an exchange
  * that has ended, begins the next, frees it when it is closed. */
@@ -117,6 +122,16 @@ void connection_set_timeout(struct connection *c, uint64_t timeout_us);
 /* on_timer() is called in the loop's next turn. */
 void connection_call_soon(struct connection *c);
 
+/* An exchange begins: nobody is waited for yet. */
+void connection_reset_patience(struct connection *c);
+
+/* Sets the deadline by who is waited for now: body bytes that are due, bytes that the client does not take. */
+void connection_watch_patience(struct connection *c);
+
+/* So many bytes have come, or gone. */
+void connection_earn(struct connection *c, struct patience *patience, size_t n);
+bool connection_is_out_of_patience(const struct patience *patience);
+
 /* What comes is to be read; or not, and only the client's leaving to be noticed. */
 void connection_read_again(struct connection *c);
 void connection_watch_only(struct connection *c);
@@ -138,6 +153,17 @@ void connection_send_file(struct connection *c, int fd, uint64_t offset, uint64_
 static inline bool connection_is_full(const struct connection *c)
 {
     return buffer_len(&c->out) > 0;
+}
+
+static inline bool connection_is_sending(const struct connection *c)
+{
+    return connection_is_full(c) || c->file.release != NULL;
+}
+
+/* Does the handler wait for more of the request's body? */
+static inline bool connection_awaits_body(const struct connection *c)
+{
+    return c->exchange->is.wants_body && !c->exchange->is.body_done && !c->exchange->is.ended;
 }
 
 /* body.c */

@@ -31,6 +31,66 @@ void connection_set_timeout(struct connection *c, uint64_t timeout_us)
     connection_set_deadline(c, clock_us() + timeout_us);
 }
 
+/* ---- patience ---- */
+
+void connection_reset_patience(struct connection *c)
+{
+    c->coming = c->going = (struct patience){.left_us = c->http->options.body_timeout_us};
+}
+
+/* Takes off the time that was spent waiting. */
+static void charge(struct patience *patience, uint64_t now)
+{
+    uint64_t waited = patience->since_us != 0 ? now - patience->since_us : 0;
+
+    patience->left_us = waited < patience->left_us ? patience->left_us - waited : 0;
+    patience->since_us = now;
+}
+
+void connection_earn(struct connection *c, struct patience *patience, size_t n)
+{
+    const struct http_options *options = &c->http->options;
+    uint64_t full = options->body_timeout_us, earned = full;
+
+    if (patience->since_us == 0 && patience->left_us == full)
+        return; /* nearly always */
+    if (patience->since_us != 0)
+        charge(patience, clock_us());
+    if (options->min_rate > 0)
+        earned = (uint64_t)n * 1000000 / options->min_rate;
+    patience->left_us = earned < full - patience->left_us ? patience->left_us + earned : full;
+}
+
+bool connection_is_out_of_patience(const struct patience *patience)
+{
+    return patience->since_us != 0 && clock_us() >= patience->since_us + patience->left_us;
+}
+
+static void watch(struct patience *patience, bool is_waiting, uint64_t now)
+{
+    if (is_waiting && patience->since_us == 0)
+        patience->since_us = now;
+    if (!is_waiting && patience->since_us != 0) {
+        charge(patience, now);
+        patience->since_us = 0;
+    }
+}
+
+void connection_watch_patience(struct connection *c)
+{
+    bool is_coming = connection_awaits_body(c), is_going = connection_is_sending(c);
+    bool was_waiting = c->coming.since_us != 0 || c->going.since_us != 0;
+    uint64_t now = is_coming || is_going || was_waiting ? clock_us() : 0, deadline = UINT64_MAX;
+
+    watch(&c->coming, is_coming, now);
+    watch(&c->going, is_going, now);
+    if (is_coming)
+        deadline = c->coming.since_us + c->coming.left_us;
+    if (is_going && c->going.since_us + c->going.left_us < deadline)
+        deadline = c->going.since_us + c->going.left_us;
+    connection_set_deadline(c, deadline != UINT64_MAX ? deadline : 0);
+}
+
 /* Has on_timer() called in the loop's next turn. */
 void connection_call_soon(struct connection *c)
 {
@@ -119,7 +179,8 @@ void connection_send(struct connection *c, struct iovec *parts, int n, bool more
     keep_rest(c, parts, n, (size_t)sent);
     if (connection_is_full(c)) {
         connection_want_writing(c, true);
-        connection_set_timeout(c, c->http->options.body_timeout_us);
+        if (c->exchange != NULL)
+            connection_watch_patience(c);
     }
 }
 
@@ -134,6 +195,7 @@ static bool flush_out(struct connection *c)
             return false;
         }
         buffer_consume(&c->out, (size_t)sent);
+        connection_earn(c, &c->going, (size_t)sent);
         if (c->exchange != NULL)
             c->exchange->bytes_out += (uint64_t)sent;
     }
@@ -162,6 +224,7 @@ static bool flush_file(struct connection *c)
         c->file.offset += (uint64_t)sent;
         c->file.left -= (uint64_t)sent;
         share -= (size_t)sent;
+        connection_earn(c, &c->going, (size_t)sent);
         c->exchange->bytes_out += (uint64_t)sent;
     }
     return true;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 
 struct scoreboard *scoreboard_create(void)
 {
@@ -9,5 +10,8 @@ struct scoreboard *scoreboard_create(void)
 
     if (at == MAP_FAILED)
         abort();
-    return at;
+    struct scoreboard *scoreboard = at;
+    if (getrandom(&scoreboard->secret, sizeof scoreboard->secret, 0) != sizeof scoreboard->secret)
+        abort(); /* cannot fail for so few bytes */
+    return scoreboard;
 }

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "base/clients.h"
 #include "base/counters.h"
 
 enum {
@@ -17,7 +18,9 @@ enum {
 };
 
 struct scoreboard {
+    uint64_t secret; /* random, set before the fronts */
     struct counters fronts[SCOREBOARD_FRONTS];
+    struct client_table clients[SCOREBOARD_FRONTS];
     /* by the front that has that process on loan: */
     _Atomic uint32_t given[SCOREBOARD_PROGRAMS];  /* requests that it was given */
     _Atomic uint32_t served[SCOREBOARD_PROGRAMS]; /* ... and has answered */

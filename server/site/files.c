@@ -2,287 +2,169 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/memory.h"
-#include "http/date.h"
+#include "http/accept.h"
+#include "http/condition.h"
+#include "http/range.h"
 #include "log.h"
-#include "site/mime.h"
+#include "site/listing.h"
+#include "site/multipart.h"
+#include "site/rules.h"
 
-enum {
-    KEPT = 1024,       /* slots of the table of open files; a power of two */
-    SWEEP_SECONDS = 5, /* what was not used for so long is closed */
+enum { MAX_PAGE = 65536 };
+
+#define METHODS SPAN("GET, HEAD, OPTIONS")
+
+/* What is sent of a file: itself, or a sibling in a coding, as which it has a tag of its own. */
+struct representation {
+    struct open_file *file;
+    const char *type;          /* of the file, whatever the coding */
+    const struct span *coding; /* NULL: none */
+    bool varies;               /* there are others */
+    char etag[48];
 };
 
-/* One open file. Shared by the table and the responses under way. */
-struct open_file {
-    unsigned users;
-    int fd;
-    const struct config_site *site;
-    char *name; /* relative to the root */
-    struct stat about;
-    const char *type;
-    char modified[DATE_LEN + 1];
-    char etag[40];
-    bool is_used; /* since the last sweep */
-};
+/* ---- which representation ---- */
 
-struct files {
-    const struct config *config;
-    int *root_fds;  /* by site */
-    int *route_fds; /* by route: its own directory; -1: it has none */
-    struct open_file *kept[KEPT];
-    unsigned n_kept;
-    struct event *sweep;
-};
-
-static const struct timeval sweep_interval = {SWEEP_SECONDS, 0};
-
-/* ---- open files ---- */
-
-static void release(void *arg)
+/* The coding that the client likes best among those that there are, if it likes one as much as none at all. */
+static int choose_coding(const struct head *head, unsigned siblings)
 {
-    struct open_file *file = arg;
+    unsigned most = accept_encoding(head, SPAN("identity"));
+    int chosen = -1;
 
-    if (--file->users > 0)
+    for (int i = 0; i < N_CODINGS; i++) {
+        unsigned weight = (siblings & 1u << i) != 0 ? accept_encoding(head, coding_names[i].name) : 0;
+
+        if (weight > 0 && (chosen < 0 ? weight >= most : weight > most)) {
+            chosen = i;
+            most = weight;
+        }
+    }
+    return chosen;
+}
+
+static void take_sibling(struct open_files *files, const struct config_site *site, const char *name, int coding,
+                         struct representation *r)
+{
+    struct open_file *sibling;
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s%s", name, coding_names[coding].suffix);
+    if (open_files_take(files, site, path, false, &sibling) != 0)
         return;
-    close(file->fd);
-    free(file->name);
-    free(file);
+    open_file_release(r->file);
+    r->file = sibling;
+    r->coding = &coding_names[coding].name;
+    snprintf(r->etag, sizeof r->etag, "%.*s-%.*s\"", (int)strlen(sibling->etag) - 1, sibling->etag, (int)r->coding->len,
+             r->coding->at);
 }
 
-static void forget(struct files *files, unsigned slot)
+static void choose(struct open_files *files, const struct config_site *site, const struct exchange *exchange,
+                   const char *name, struct representation *r)
 {
-    if (files->kept[slot] == NULL)
-        return;
-    release(files->kept[slot]);
-    files->kept[slot] = NULL;
-    files->n_kept--;
+    unsigned siblings = open_files_siblings(files, r->file, exchange->started_us);
+    int coding = siblings != 0 ? choose_coding(&exchange->head, siblings) : -1;
+
+    r->type = r->file->type;
+    r->varies = siblings != 0;
+    if (coding >= 0)
+        take_sibling(files, site, name, coding, r);
+    if (r->coding == NULL)
+        memcpy(r->etag, r->file->etag, sizeof r->file->etag);
 }
 
-static void on_sweep(evutil_socket_t fd, short what, void *arg)
-{
-    struct files *files = arg;
+/* ---- answering with a file ---- */
 
-    (void)fd, (void)what;
-    for (unsigned i = 0; i < KEPT; i++)
-        if (files->kept[i] != NULL && !files->kept[i]->is_used)
-            forget(files, i);
-        else if (files->kept[i] != NULL)
-            files->kept[i]->is_used = false;
-    if (files->n_kept > 0)
-        event_add(files->sweep, &sweep_interval);
+static void add_validators(struct exchange *exchange, const struct representation *r)
+{
+    exchange_field(exchange, SPAN("Last-Modified"), span_of(r->file->modified));
+    exchange_field(exchange, SPAN("ETag"), span_of(r->etag));
+    if (r->varies)
+        exchange_field(exchange, SPAN("Vary"), SPAN("Accept-Encoding"));
 }
 
-static int open_directory(const char *what, const char *path)
+static void send_not_modified(struct exchange *exchange, const struct representation *r)
 {
-    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0)
-        log_error("%s %s cannot be opened by the server's user: %s", what, path, strerror(errno));
-    return fd;
+    exchange_begin(exchange, 304, SPAN(""));
+    add_validators(exchange, r);
+    open_file_release(r->file);
+    exchange_end(exchange);
 }
 
-static int open_directories(struct files *files)
+static void begin(struct exchange *exchange, const struct representation *r, unsigned status)
 {
-    const struct config *config = files->config;
-
-    for (size_t i = 0; i < config->n_routes; i++)
-        files->route_fds[i] = -1;
-    for (size_t i = 0; i < config->n_sites; i++)
-        files->root_fds[i] = -1;
-    for (size_t i = 0; i < config->n_sites; i++)
-        if ((files->root_fds[i] = open_directory("root", config->sites[i]->root)) < 0)
-            return -1;
-    for (size_t i = 0; i < config->n_routes; i++)
-        if (config->routes[i]->dir != NULL && (files->route_fds[i] = open_directory("dir", config->routes[i]->dir)) < 0)
-            return -1;
-    return 0;
+    exchange_begin(exchange, status, SPAN(""));
+    add_validators(exchange, r);
+    exchange_field(exchange, SPAN("Accept-Ranges"), SPAN("bytes"));
+    if (r->coding != NULL)
+        exchange_field(exchange, SPAN("Content-Encoding"), *r->coding);
 }
 
-struct files *files_create(struct event_base *base, const struct config *config)
+static void send_ranges(struct exchange *exchange, const struct representation *r, const struct ranges *ranges)
 {
-    struct files *files = memory_zeroed(1, sizeof *files);
+    const struct range *range = &ranges->at[0];
 
-    files->config = config;
-    files->sweep = evtimer_new(base, on_sweep, files);
-    files->root_fds = memory_zeroed(config->n_sites, sizeof *files->root_fds);
-    files->route_fds = memory_zeroed(config->n_routes + 1, sizeof *files->route_fds);
-    if (open_directories(files) == 0)
-        return files;
-    files_destroy(files);
-    return NULL;
-}
-
-void files_destroy(struct files *files)
-{
-    for (unsigned i = 0; i < KEPT; i++)
-        forget(files, i);
-    for (size_t i = 0; i < files->config->n_sites; i++)
-        close(files->root_fds[i]);
-    for (size_t i = 0; i < files->config->n_routes; i++)
-        close(files->route_fds[i]);
-    event_free(files->sweep);
-    free(files->root_fds);
-    free(files->route_fds);
-    free(files);
-}
-
-static bool is_unchanged(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
-
-static unsigned slot_of(const struct config_site *site, const char *name)
-{
-    unsigned hash = 2166136261U + site->index; /* FNV-1a */
-
-    for (; *name != '\0'; name++)
-        hash = (hash ^ (unsigned char)*name) * 16777619U;
-    return hash % KEPT;
-}
-
-static void describe(struct open_file *file)
-{
-    uint64_t modified_ns = (uint64_t)file->about.st_mtim.tv_sec * 1000000000 + (uint64_t)file->about.st_mtim.tv_nsec;
-
-    file->type = mime_type(span_of(file->name));
-    date_write(file->modified, file->about.st_mtim.tv_sec);
-    snprintf(file->etag, sizeof file->etag, "\"%llx-%llx\"", (unsigned long long)modified_ns,
-             (unsigned long long)file->about.st_size);
-}
-
-/* The file that is kept for this path, if the path still leads to it as it was. */
-static struct open_file *find_kept(struct files *files, const struct config_site *site, const char *name)
-{
-    struct open_file *kept = files->kept[slot_of(site, name)];
-    struct stat about;
-
-    if (kept == NULL || kept->site != site || strcmp(kept->name, name) != 0)
-        return NULL;
-    if (fstatat(files->root_fds[site->index], name, &about, 0) != 0 || !is_unchanged(&about, &kept->about))
-        return NULL;
-    kept->is_used = true;
-    return kept;
-}
-
-static void keep(struct files *files, struct open_file *file)
-{
-    unsigned slot = slot_of(file->site, file->name);
-
-    forget(files, slot);
-    files->kept[slot] = file;
-    if (files->n_kept++ == 0)
-        event_add(files->sweep, &sweep_interval);
-}
-
-/* Opens a regular file; the caller releases it. Or -errno: -EISDIR, -EACCES for what is no file... */
-static int open_file(struct files *files, const struct config_site *site, const char *name, struct open_file **out)
-{
-    struct open_file *file = find_kept(files, site, name);
-    struct stat about = {0};
-
-    if (file != NULL) {
-        file->users++;
-        *out = file;
-        return 0;
-    }
-    /* Not blocking: opening a FIFO would wait for a writer. */
-    int fd = beneath_open(files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return fd;
-    if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) {
-        close(fd);
-        return S_ISDIR(about.st_mode) ? -EISDIR : -EACCES;
-    }
-    file = memory_zeroed(1, sizeof *file);
-    *file = (struct open_file){.users = 2, .fd = fd, .site = site, .about = about, .is_used = true};
-    file->name = memory_copy(name, strlen(name));
-    describe(file);
-    keep(files, file);
-    *out = file;
-    return 0;
-}
-
-static enum route_file look_beneath(int dir_fd, const struct config_site *site, const char *name)
-{
-    struct stat about;
-    int fd = beneath_open(dir_fd, name, site->symlinks, O_PATH);
-
-    if (fd < 0)
-        return ROUTE_FILE_NONE;
-    int failed = fstat(fd, &about);
-    close(fd);
-    if (failed != 0)
-        return ROUTE_FILE_NONE;
-    if (S_ISDIR(about.st_mode))
-        return ROUTE_FILE_DIRECTORY;
-    return S_ISREG(about.st_mode) ? ROUTE_FILE_REGULAR : ROUTE_FILE_OTHER;
-}
-
-enum route_file files_look(struct files *files, const struct config_route *route, const struct config_site *site,
-                           const char *name)
-{
-    if (route != NULL && route->dir != NULL)
-        return look_beneath(files->route_fds[route->index], site, name);
-    if (find_kept(files, site, name) != NULL)
-        return ROUTE_FILE_REGULAR;
-    return look_beneath(files->root_fds[site->index], site, name);
-}
-
-/* ---- answering ---- */
-
-/* RFC 9110 section 13.1.2: the weak comparison, over all fields of that name. */
-static bool etag_matches(const struct head *head, const char *etag)
-{
-    size_t len = strlen(etag);
-
-    for (unsigned i = 0; i < head->n_fields; i++) {
-        struct span value = head->fields[i].value;
-
-        if (!span_is_nocase(head->fields[i].name, SPAN("If-None-Match")))
-            continue;
-        if (span_is(value, SPAN("*")) || memmem(value.at, value.len, etag, len) != NULL)
-            return true;
-    }
-    return false;
-}
-
-static bool is_not_modified(const struct exchange *exchange, const struct open_file *file)
-{
-    const struct field *since = head_field(&exchange->head, SPAN("If-Modified-Since"));
-    time_t date;
-
-    if (head_field(&exchange->head, SPAN("If-None-Match")) != NULL)
-        return etag_matches(&exchange->head, file->etag); /* then If-Modified-Since does not count */
-    return since != NULL && date_read(since->value, time(NULL), &date) == 0 && file->about.st_mtim.tv_sec <= date;
-}
-
-static void send_file(struct exchange *exchange, struct open_file *file)
-{
-    bool is_known = is_not_modified(exchange, file);
-
-    exchange_begin(exchange, is_known ? 304 : 200, SPAN(""));
-    if (!is_known)
-        exchange_field(exchange, SPAN("Content-Type"), span_of(file->type));
-    exchange_field(exchange, SPAN("Last-Modified"), span_of(file->modified));
-    exchange_field(exchange, SPAN("ETag"), span_of(file->etag));
-    if (is_known) {
-        release(file);
-        exchange_end(exchange);
+    begin(exchange, r, 206);
+    if (ranges->n > 1) {
+        multipart_serve(exchange, r->file, r->type, ranges);
         return;
     }
-    exchange_file(exchange, file->fd, 0, (uint64_t)file->about.st_size, release, file);
+    exchange_field(exchange, SPAN("Content-Type"), span_of(r->type));
+    exchange_fieldf(exchange, SPAN("Content-Range"), "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, range->first,
+                    range->last, (uint64_t)r->file->about.st_size);
+    exchange_file(exchange, r->file->fd, range->first, range->last - range->first + 1, open_file_release, r->file);
 }
 
-/* 301 to the same path with a slash, so that relative links in the index are right. */
-static void redirect_to_slash(struct exchange *exchange, struct span path)
+static void send_unsatisfiable(struct exchange *exchange, const struct representation *r)
+{
+    char range[32];
+
+    snprintf(range, sizeof range, "bytes */%" PRIu64, (uint64_t)r->file->about.st_size);
+    open_file_release(r->file);
+    exchange_fail_with(exchange, 416, SPAN("Content-Range"), span_of(range));
+}
+
+static void send_whole(struct exchange *exchange, const struct representation *r)
+{
+    begin(exchange, r, 200);
+    exchange_field(exchange, SPAN("Content-Type"), span_of(r->type));
+    exchange_file(exchange, r->file->fd, 0, (uint64_t)r->file->about.st_size, open_file_release, r->file);
+}
+
+static void answer(struct exchange *exchange, const struct representation *r)
+{
+    const struct head *head = &exchange->head;
+    struct validators validators = {span_of(r->etag), r->file->modified_at, time(NULL)};
+    enum condition condition = condition_decide(head, &validators);
+    enum range_result result = RANGE_WHOLE;
+    struct ranges ranges;
+
+    if (condition == CONDITION_NOT_MODIFIED) {
+        send_not_modified(exchange, r);
+        return;
+    }
+    if (condition == CONDITION_FAILED) {
+        open_file_release(r->file);
+        exchange_fail(exchange, 412, 0);
+        return;
+    }
+    if (head->method == METHOD_GET && condition_allows_range(head, &validators))
+        result = range_read(head, (uint64_t)r->file->about.st_size, &ranges);
+    if (result == RANGE_PARTS)
+        send_ranges(exchange, r, &ranges);
+    else if (result == RANGE_UNSATISFIABLE)
+        send_unsatisfiable(exchange, r);
+    else
+        send_whole(exchange, r);
+}
+
+/* ---- directories ---- */
+
+void files_redirect_to_slash(struct exchange *exchange, struct span path)
 {
     struct buffer location = {0};
 
@@ -299,49 +181,158 @@ static void redirect_to_slash(struct exchange *exchange, struct span path)
     exchange_end(exchange);
 }
 
+/* A directory that is being listed. */
+struct place {
+    struct open_files *files;
+    const struct config_site *site;
+    const char *name; /* of the directory, relative to the root */
+    int fd;
+};
+
+/* Is it listed? Not what is hidden, nor a link to where the site does not follow. */
+static bool shows(void *arg, const char *name)
+{
+    const struct place *place = arg;
+    char path[PATH_MAX];
+    struct stat about;
+
+    if (rules_is_hidden(place->site, span_of(name)))
+        return false;
+    if (place->site->symlinks == SYMLINKS_ON)
+        return true;
+    if (fstatat(place->fd, name, &about, AT_SYMLINK_NOFOLLOW) != 0)
+        return false;
+    if (!S_ISLNK(about.st_mode))
+        return true;
+    return (size_t)snprintf(path, sizeof path, "%s/%s", place->name, name) < sizeof path &&
+           open_files_look(place->files, NULL, place->site, path) != ROUTE_FILE_NONE;
+}
+
+static void send_listing(struct exchange *exchange, struct listing *listing, struct span path)
+{
+    struct listing_view view = listing_view(exchange->uri.query);
+    struct buffer page = {0};
+
+    listing_write(&page, listing, &view, path);
+    exchange_begin(exchange, 200, SPAN(""));
+    exchange_field(exchange, SPAN("Content-Type"), listing_type(&view));
+    exchange_field(exchange, SPAN("Content-Security-Policy"), SPAN("default-src 'none'; style-src 'unsafe-inline'"));
+    exchange_field(exchange, SPAN("X-Content-Type-Options"), SPAN("nosniff"));
+    exchange_length(exchange, buffer_len(&page));
+    exchange_write(exchange, buffer_span(&page), true);
+    buffer_free(&page);
+    exchange_end(exchange);
+}
+
 static void fail(struct exchange *exchange, int error, struct span path)
 {
-    if (error == -EISDIR) {
-        redirect_to_slash(exchange, path);
-        return;
-    }
     bool is_forbidden = error == -EACCES || error == -EXDEV || error == -ELOOP || error == -EPERM;
+
     if (is_forbidden)
-        log_warning("[%s] %.*s: %s", exchange->id, (int)path.len, path.at,
-                    error == -EXDEV || error == -ELOOP ? "a link leads where symlinks = does not allow"
-                                                       : "may not be read by the server's user, or is no file");
+        log_warning("[%s] 403 %.*s: %s", exchange->id, (int)path.len, path.at, open_files_why(error));
     exchange_fail(exchange, is_forbidden ? 403 : error == -EMFILE || error == -ENFILE ? 503 : 404, 0);
 }
 
-void files_serve(struct files *files, const struct config_site *site, struct exchange *exchange, struct span path)
+/* `name` is relative to the root, "." for itself. */
+static void serve_directory(struct open_files *files, const struct config_site *site, struct exchange *exchange,
+                            struct span path, const char *name)
+{
+    struct place place = {.files = files, .site = site, .name = name};
+    struct listing listing = {0};
+    int error;
+
+    place.fd = open_files_directory(files, site, name);
+    if (place.fd < 0) {
+        fail(exchange, place.fd, path);
+        return;
+    }
+    error = site->has_listings ? listing_read(&listing, place.fd, shows, &place) : -EACCES;
+    close(place.fd);
+    if (error == 0) {
+        send_listing(exchange, &listing, path);
+    } else if (site->has_listings) {
+        fail(exchange, error, path);
+    } else {
+        log_warning("[%s] 403 %.*s: has no index file, and listing is off", exchange->id, (int)path.len, path.at);
+        exchange_fail(exchange, 403, 0);
+    }
+    listing_free(&listing);
+}
+
+/* ---- paths ---- */
+
+static bool is_for_files(struct exchange *exchange)
+{
+    enum method method = exchange->head.method;
+
+    if (method == METHOD_GET || method == METHOD_HEAD)
+        return true;
+    exchange_allow(exchange, method == METHOD_OPTIONS ? 204 : 405, METHODS);
+    return false;
+}
+
+static void serve_file(struct open_files *files, const struct config_site *site, struct exchange *exchange,
+                       struct span path, const char *name, bool as_source)
+{
+    struct representation r = {0};
+    int error = open_files_take(files, site, name, as_source, &r.file);
+
+    if (error == -EISDIR) {
+        files_redirect_to_slash(exchange, path);
+        return;
+    }
+    if (error != 0) {
+        fail(exchange, error, path);
+        return;
+    }
+    choose(files, site, exchange, name, &r);
+    if (r.coding == NULL && accept_identity(&exchange->head) == 0) {
+        open_file_release(r.file);
+        exchange_fail(exchange, 406, 0);
+        return;
+    }
+    answer(exchange, &r);
+}
+
+void files_serve(struct open_files *files, const struct config_site *site, struct exchange *exchange, struct span path,
+                 bool as_source)
 {
     char name[PATH_MAX];
-    struct open_file *file;
+    bool is_directory = span_ends(path, SPAN("/"));
 
     exchange->record.gateway = SPAN("static");
-    if (exchange->head.method == METHOD_OPTIONS) {
-        exchange_allow(exchange, 204, SPAN("GET, HEAD, OPTIONS"));
+    if (!is_for_files(exchange))
         return;
-    }
-    if (exchange->head.method != METHOD_GET && exchange->head.method != METHOD_HEAD) {
-        exchange_allow(exchange, 405, SPAN("GET, HEAD, OPTIONS"));
-        return;
-    }
     if (path.len >= sizeof name) {
         exchange_fail(exchange, 404, 0);
         return;
     }
-    memcpy(name, path.at + 1, path.len - 1);
-    name[path.len - 1] = '\0';
-    if (name[0] == '\0' || name[path.len - 2] == '/') {
-        log_warning("[%s] %.*s: has no index file", exchange->id, (int)path.len, path.at);
-        exchange_fail(exchange,
-                      files_look(files, NULL, site, name[0] != '\0' ? name : ".") == ROUTE_FILE_NONE ? 404 : 403, 0);
-        return;
-    }
-    int error = open_file(files, site, name, &file);
-    if (error == 0)
-        send_file(exchange, file);
+    snprintf(name, sizeof name, "%s", path.at + 1); /* a NUL stands behind the path */
+    if (is_directory)
+        serve_directory(files, site, exchange, path, name[0] != '\0' ? name : ".");
     else
-        fail(exchange, error, path);
+        serve_file(files, site, exchange, path, name, as_source);
+}
+
+/* ---- pages for errors ---- */
+
+struct span files_read_page(struct open_files *files, const struct config_site *site, const char *path,
+                            struct buffer *to)
+{
+    struct open_file *file;
+    struct span type;
+    int error = open_files_take(files, site, path + 1, false, &file);
+
+    if (error != 0) {
+        log_warning("error_page %s of site %s: %s", path, site->names.at[0], open_files_why(error));
+        return SPAN("");
+    }
+    size_t size = file->about.st_size <= MAX_PAGE ? (size_t)file->about.st_size : 0;
+    ssize_t n = pread(file->fd, buffer_reserve(to, size + 1), size, 0);
+    buffer_added(to, n > 0 ? (size_t)n : 0);
+    type = n > 0 ? span_of(file->type) : SPAN("");
+    if (n <= 0)
+        log_warning("error_page %s of site %s: is empty, or larger than 64 KiB", path, site->names.at[0]);
+    open_file_release(file);
+    return type;
 }

@@ -1,9 +1,6 @@
 /*
- * Static files: opened beneath the site's root, sent by sendfile, validated by ETag and Last-Modified.
- *
- * Open files are kept for the next request for the same path. A kept one is used only if the path still leads to the
- * same inode with the same size and the same times of change to the nanosecond: one fstatat() instead of openat2(),
- * fstat() and close(). The content is always read from the file itself. What was not used for a while is closed.
+ * Static files as answers: which representation (RFC 9110 section 12), on what conditions (section 13), which part of
+ * it (section 14); directories as listings.
  */
 #ifndef GATEHOUSE_SITE_FILES_H
 #define GATEHOUSE_SITE_FILES_H
@@ -12,21 +9,24 @@
 
 #include "config.h"
 #include "http/exchange.h"
-#include "site/route.h"
+#include "site/open_files.h"
 
-struct files;
+/*
+ * Answers an exchange with the file at `path` (decoded, begins with "/", a NUL behind it): the last word. A directory is
+ * redirected to its name with a slash; with the slash it is listed, if the site does that. as_source: see
+ * open_files_take().
+ */
+void files_serve(struct open_files *files, const struct config_site *site, struct exchange *exchange, struct span path,
+                 bool as_source);
 
-/* Opens the sites' roots. NULL after a log line when one cannot be opened. */
-struct files *files_create(struct event_base *base, const struct config *config);
-void files_destroy(struct files *files);
+/* Redirects to the path with a slash behind it, so that relative links are right there: the last word. */
+void files_redirect_to_slash(struct exchange *exchange, struct span path);
 
-/* What is at a name below the site's root - or the route's own directory, if it has one - by the site's rule for links?
- * route may be NULL. */
-enum route_file files_look(struct files *files, const struct config_route *route, const struct config_site *site,
-                           const char *name);
-
-/* Answers an exchange with the file at `path` (decoded, begins with "/"): the last word. Directories are redirected to
- * their name with a slash. */
-void files_serve(struct files *files, const struct config_site *site, struct exchange *exchange, struct span path);
+/*
+ * The site's own page for an error: appends the file at `name` (a path below root) and returns its type. Empty when
+ * there is none or it is larger than 64 KiB: nothing is appended then, and the log says why.
+ */
+struct span files_read_page(struct open_files *files, const struct config_site *site, const char *path,
+                            struct buffer *to);
 
 #endif

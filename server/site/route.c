@@ -42,7 +42,7 @@ static enum route_file look_at(struct span name, const struct config_route *rout
         return ROUTE_FILE_NONE;
     memcpy(text, name.at, name.len);
     text[name.len] = '\0';
-    return look(arg, route, text);
+    return look(arg, route->site, route, text);
 }
 
 /* Where the name of a script may end at the earliest: nothing above the route's own place in the path is one. */

@@ -31,8 +31,10 @@ enum route_file {
     ROUTE_FILE_OTHER,
 };
 
-/* What is at `name` below the route's directory (config_route.dir, else the site's root)? */
-typedef enum route_file route_look(void *arg, const struct config_route *route, const char *name);
+/* What is at `name` below the route's directory (config_route.dir), or, without such or without a route, the site's
+ * root? */
+typedef enum route_file route_look(void *arg, const struct config_site *site, const struct config_route *route,
+                                   const char *name);
 
 struct route_target {
     const struct config_route *route;

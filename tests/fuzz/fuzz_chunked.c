@@ -42,7 +42,7 @@ static void decode(struct outcome *outcome, const char *bytes, size_t len, size_
     size_t done = 0, n = first;
 
     *outcome = (struct outcome){0};
-    chunked_init(&c);
+    chunked_init(&c, &(struct chunked_limits){16384, 16384});
     do {
         decode_piece(&c, bytes + done, n, outcome);
         done += n;

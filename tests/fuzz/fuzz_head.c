@@ -13,7 +13,7 @@
 
 enum { MAX_BY_BYTE = 2048, ROOM = 20 };
 
-static const struct head_limits limits = {.max_head = 3000, .max_target = 300, .max_fields = 16};
+static const struct head_limits limits = {.max_head = 3000, .max_target = 300, .max_field = 2000, .max_fields = 16};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

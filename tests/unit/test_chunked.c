@@ -41,6 +41,8 @@ static enum chunked_result decode_piece(struct chunked *c, struct span piece, st
     return result;
 }
 
+static const struct chunked_limits usual = {.max_overhead = 16384, .max_trailers = 16384};
+
 /* Decodes the first bytes at once, then `step` at a time, and says what came of it: "data", or "data..." when more is
  * needed, or "data!why", and "+5" when five bytes are behind the body. */
 static void describe(struct buffer *to, struct span bytes, size_t first, size_t step)
@@ -49,7 +51,7 @@ static void describe(struct buffer *to, struct span bytes, size_t first, size_t 
     enum chunked_result result = CHUNKED_MORE;
     size_t n = first < bytes.len ? first : bytes.len, behind = 0;
 
-    chunked_init(&c);
+    chunked_init(&c, &usual);
     buffer_clear(to);
     for (;;) {
         result = decode_piece(&c, (struct span){bytes.at, n}, to, &behind);
@@ -282,18 +284,18 @@ static void test_long_trailers(void **state)
     check_fill("0" CRLF, 100000, 'a', "", "!too many trailers");
 }
 
-/* Why a chunk of n_data bytes and behind it n chunks of one byte, each with an extension, are refused; or NULL. */
-static const char *tiny_chunks(size_t n_data, size_t n)
+/* Why a chunk of n_data bytes and behind it n chunks of one byte with extensions of n_ext are refused; or NULL. */
+static const char *tiny_chunks(size_t n_data, size_t n, size_t n_ext)
 {
     struct buffer text = {0}, data = {0};
     struct chunked c;
     size_t behind = 0;
 
-    chunked_init(&c);
+    chunked_init(&c, &usual);
     buffer_printf(&text, "%zx" CRLF, n_data);
     add(&text, "", n_data, 'd', CRLF);
     for (size_t i = 0; i < n; i++)
-        add(&text, "1;", 5, 'e', CRLF "x" CRLF); /* eleven bytes of framing, one of data */
+        add(&text, n_ext > 0 ? "1;" : "1", n_ext, 'e', CRLF "x" CRLF);
     buffer_append(&text, LAST, strlen(LAST));
     if (decode_piece(&c, buffer_span(&text), &data, &behind) == CHUNKED_END)
         assert_int_equal(buffer_len(&data), n_data + n);
@@ -302,16 +304,16 @@ static const char *tiny_chunks(size_t n_data, size_t n)
     return c.why;
 }
 
-/* Why three chunks of one byte with extensions of 4,095 bytes and one with n are refused; or NULL. */
+/* Why four chunks of one byte with extensions of 3,500 bytes and one with n are refused; or NULL. */
 static const char *heavy_chunks(size_t n)
 {
     struct buffer text = {0}, data = {0};
     struct chunked c;
     size_t behind = 0;
 
-    chunked_init(&c);
-    for (int i = 0; i < 3; i++)
-        add(&text, "1;", 4095, 'e', CRLF "x" CRLF);
+    chunked_init(&c, &usual);
+    for (int i = 0; i < 4; i++)
+        add(&text, "1;", 3500, 'e', CRLF "x" CRLF);
     add(&text, "1;", n, 'e', CRLF "x" CRLF LAST);
     decode_piece(&c, buffer_span(&text), &data, &behind);
     buffer_free(&text);
@@ -319,16 +321,17 @@ static const char *heavy_chunks(size_t n)
     return c.why;
 }
 
-/* Framing may be 16 KiB more than data. */
+/* Framing may be 16 KiB more than data and 16 bytes a chunk. */
 static void test_overhead(void **state)
 {
     (void)state;
-    assert_null(heavy_chunks(4076));
-    assert_string_equal(heavy_chunks(4077), "more framing than data");
-    assert_null(tiny_chunks(100, 1640));
-    assert_string_equal(tiny_chunks(100, 1660), "more framing than data");
-    assert_null(tiny_chunks(100000, 11600));
-    assert_string_equal(tiny_chunks(100000, 11700), "more framing than data");
+    assert_null(heavy_chunks(2424));
+    assert_string_equal(heavy_chunks(2425), "more framing than data");
+    assert_null(tiny_chunks(100, 1165, 25)); /* of 31 bytes of framing, 14 are not free */
+    assert_string_equal(tiny_chunks(100, 1185, 25), "more framing than data");
+    assert_null(tiny_chunks(100000, 8300, 25));
+    assert_string_equal(tiny_chunks(100000, 8330, 25), "more framing than data");
+    assert_null(tiny_chunks(1, 200000, 0)); /* a client that sends byte by byte */
 }
 
 int main(void)

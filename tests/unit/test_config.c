@@ -194,12 +194,24 @@ static const char good[] = "[server]\n"
                            "max_head = 32k\n"
                            "max_fields = 64\n"
                            "max_body = 16m\n"
+                           "max_connections_per_client = 9\n"
+                           "keepalive_requests = 70\n"
+                           "min_rate = 2k\n"
+                           "max_target = 9k\n"
+                           "max_field = 10k\n"
+                           "max_chunk_overhead = 11k\n"
+                           "max_trailers = 12k\n"
                            "server_timing = on\n"
                            "\n"
                            "[site Example.org www.example.org.]\n"
                            "root = ./www//\n"
                            "index = index.html index.php \"my index\"\n"
-                           "listing = off\n"
+                           "listing = on\n"
+                           "hidden = .* *.key\n"
+                           "try = $path $path/ /index.php =404\n"
+                           "precompressed = off\n"
+                           "error_page[404] = /e/404.html\n"
+                           "error_page[5xx] = /e/5xx.html\n"
                            "symlinks = on\n"
                            "\n"
                            "[route /cgi-bin/*]\n"
@@ -295,12 +307,19 @@ static void check_server(const struct config_server *server)
     assert_int_equal(server->max_head, 32768);
     assert_int_equal(server->max_fields, 64);
     assert_int_equal(server->max_body, 16 << 20);
+    assert_int_equal(server->max_connections_per_client, 9);
+    assert_int_equal(server->keepalive_requests, 70);
+    assert_int_equal(server->min_rate, 2048);
+    assert_int_equal(server->max_target, 9 << 10);
+    assert_int_equal(server->max_field, 10 << 10);
+    assert_int_equal(server->max_chunk_overhead, 11 << 10);
+    assert_int_equal(server->max_trailers, 12 << 10);
     assert_true(server->server_timing);
 }
 
 static void check_first_route(const struct config_route *route)
 {
-    assert_int_equal(route->line, 27);
+    assert_int_equal(route->line, 39);
     assert_string_equal(route->text, "/cgi-bin/*");
     assert_int_equal(route->match, ROUTE_PREFIX);
     assert_string_equal(route->pattern, "/cgi-bin");
@@ -335,10 +354,17 @@ static void check_sites(const struct config *config)
 
     assert_int_equal(config->n_sites, 2);
     assert_words(&site->names, "example.org|www.example.org");
-    assert_int_equal(site->line, 21);
+    assert_int_equal(site->line, 28);
     assert_text(site->root, "@/www");
     assert_words(&site->index_files, "index.html|index.php|my index");
     assert_int_equal(site->symlinks, SYMLINKS_ON);
+    assert_true(site->has_listings);
+    assert_false(site->has_precompressed);
+    assert_words(&site->hidden, ".*|*.key");
+    assert_words(&site->candidates, "$path|$path/|/index.php|=404");
+    assert_int_equal(site->error_pages.n, 2);
+    assert_pair(&site->error_pages, 0, "404", "/e/404.html");
+    assert_pair(&site->error_pages, 1, "5xx", "/e/5xx.html");
     assert_int_equal(site->n_routes, 3);
     assert_int_equal(config->sites[1]->index, 1);
     assert_string_equal(config->sites[1]->root, "/");
@@ -435,6 +461,13 @@ static void check_server_defaults(const struct config_server *server)
     assert_int_equal(server->max_head, 16384);
     assert_int_equal(server->max_fields, 100);
     assert_int_equal(server->max_body, 1 << 30);
+    assert_int_equal(server->max_connections_per_client, 0);
+    assert_int_equal(server->keepalive_requests, 10000);
+    assert_int_equal(server->min_rate, 500);
+    assert_int_equal(server->max_target, 1 << 20); /* max_head is the limit */
+    assert_int_equal(server->max_field, 1 << 20);  /* likewise */
+    assert_int_equal(server->max_chunk_overhead, 16384);
+    assert_int_equal(server->max_trailers, 16384);
     assert_false(server->server_timing);
 }
 
@@ -452,6 +485,10 @@ static void test_defaults(void **state)
     check_server_defaults(&config->server);
     assert_words(&config->sites[0]->index_files, "index.html");
     assert_int_equal(config->sites[0]->symlinks, SYMLINKS_BENEATH);
+    assert_false(config->sites[0]->has_listings);
+    assert_true(config->sites[0]->has_precompressed);
+    assert_words(&config->sites[0]->hidden, ".*|*~|#*#|*.bak|*.orig|*.rej|*.save|*.swo|*.swp");
+    assert_int_equal(config->sites[0]->candidates.n, 0);
 
     assert_int_equal(cgi->timeout_ms, 30000);
     assert_int_equal(cgi->idle_timeout_ms, 10000);
@@ -545,15 +582,35 @@ static const struct refusal keys[] = {
     {MANAGED("slowlog = x"), ":6: \"slowlog\" in [pool p] is not supported yet"},
     {MANAGED("health = /ping 5s"), ":6: \"health\" in [pool p] is not supported yet"},
     {MANAGED("watch = *.php"), ":6: \"watch\" in [pool p] is not supported yet"},
-    {SITE "try = $path", ":3: \"try\" in [site *] is not supported yet"},
+    {SITE "try = path", ":3: \"path\" for \"try\" is no path; it begins with / or $path, and the last may be =404 or "
+                        "another error's status"},
+    {SITE "try = =404 $path",
+     ":3: \"=404\" for \"try\" is no path; it begins with / or $path, and the last may be =404 "
+     "or another error's status"},
+    {SITE "try = $path =200",
+     ":3: \"=200\" for \"try\" is no path; it begins with / or $path, and the last may be =404 "
+     "or another error's status"},
+    {SITE "try = $path /index.php?q=$path", ":3: \"/index.php?q=$path\" for \"try\": the query goes along by itself"},
+    {SITE "hidden = .* a/b", ":3: \"a/b\" for \"hidden\" is no pattern of a file name; there is no / in one"},
+    {SITE "error_page = /404.html", ":3: unknown key \"error_page\" in [site *]; did you mean \"error_page[STATUS]\"?"},
+    {SITE "error_page[200] = /a.html",
+     ":3: \"200\" in \"error_page[200]\" is no error's status; it is 400 to 599, 4xx or 5xx"},
+    {SITE "error_page[404] = a.html",
+     ":3: \"error_page[404]\" has to be a file below the site's root, beginning with /"},
     {"[server]\nstatus_allow = 10.0.0.0/8", ":2: \"status_allow\" in [server] is not supported yet"},
     {"[server]\nstatus = /-/", ":2: \"status = /-/\" in [server] is not supported yet"},
-    {SITE "listing = on", ":3: \"listing = on\" in [site *] is not supported yet"},
-    {SITE "listing = of", ":3: unknown value \"of\" for \"listing\"; one of: off, no, false"},
-    {ROUTE("gateway = redirect"), ":4: \"gateway = redirect\" in [route /x/*] is not supported yet"},
+    {SITE "listing = of", ":3: unknown value \"of\" for \"listing\"; one of: on, off"},
+    {ROUTE("gateway = redirect"), ":3: [route /x/*] needs to = /PATH or to = https://HOST/PATH"},
+    {ROUTE("gateway = redirect\nto = there"), ":5: \"to\" has to begin with /, http:// or https://"},
+    {ROUTE("gateway = redirect\nto = /a b"), ":5: \"to\": what is no visible ASCII is written as %XX in a location"},
+    {ROUTE("gateway = redirect\nto = /\xc3\xa4"),
+     ":5: \"to\": what is no visible ASCII is written as %XX in a location"},
+    {ROUTE("gateway = redirect\nto = /a\nstatus = 304"), ":6: \"status\" is 301, 302, 303, 307 or 308, not 304"},
+    {ROUTE("gateway = static\nto = /a"), ":5: \"to\" in [route /x/*] is for gateway = redirect"},
     {ROUTE("gateway = fastcgi\nrole = filter\npool = p"), ":5: \"role = filter\" in [route /x/*] is not supported yet"},
     {MANAGED("pm = ondemand"), ":6: \"pm = ondemand\" in [pool p] is not supported yet"},
-    {ROUTE("gateway = statik"), ":4: unknown value \"statik\" for \"gateway\"; one of: static, cgi, fastcgi, deny"},
+    {ROUTE("gateway = statik"),
+     ":4: unknown value \"statik\" for \"gateway\"; one of: static, cgi, fastcgi, deny, redirect"},
     {SITE "symlinks = maybe", ":3: unknown value \"maybe\" for \"symlinks\"; one of: off, beneath, on"},
     {"[server]\nserver_timing = maybe", ":2: unknown value \"maybe\" for \"server_timing\"; one of: on, off"},
     {"[server]\nserver_timing = on yes", ":2: unknown value \"on yes\" for \"server_timing\"; one of: on, off"},
@@ -729,7 +786,7 @@ static const struct refusal sections[] = {
      ":3: the pattern of [route ] matches nothing; it is one of /prefix/*, *.suffix or /exact"},
     {SITE "[route /a/../*]\ngateway = deny\n",
      ":3: the pattern of [route /a/../*] matches nothing; it is one of /prefix/*, *.suffix or /exact"},
-    {ROUTE(""), ":3: [route /x/*] needs gateway = static, cgi, fastcgi or deny"},
+    {ROUTE(""), ":3: [route /x/*] needs gateway = static, cgi, fastcgi, deny or redirect"},
     {ROUTE("gateway = deny\ntimeout = 1s\n"), ":5: \"timeout\" in [route /x/*] is for gateway = cgi or fastcgi"},
     {CGI("pool = p\n"), ":5: \"pool\" in [route /x/*] is for gateway = fastcgi"},
     {POOL("server = 127.0.0.1:1\n") "[route /x/*]\ngateway = fastcgi\npool = p\nprogram = bin/tool\n",

@@ -20,8 +20,8 @@ static const struct {
     {ALNUM "\t !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", CHAR_TEXT, true},
     {ALNUM "-._~", CHAR_UNRESERVED, false},
     {ALNUM "-._~!$&'()*+,;=:@/", CHAR_PATH, false},
-    {ALNUM "-._~!$&'()*+,;=:@/%[]|", CHAR_SENT_PATH, true},
-    {ALNUM "-._~!$&'()*+,;=:@/%[]|?{}^`\\", CHAR_SENT_QUERY, true},
+    {ALNUM "-._~!$&'()*+,;=:@/%[]|", CHAR_SENT_PATH, false},
+    {ALNUM "-._~!$&'()*+,;=:@/%[]|?{}^`\\", CHAR_SENT_QUERY, false},
 };
 
 static void test_classes(void **state)

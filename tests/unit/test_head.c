@@ -14,7 +14,7 @@
 
 enum { ROOM = 100, MAX_HEAD = 16384, MAX_TARGET = 8000 };
 
-static const struct head_limits usual = {MAX_HEAD, MAX_TARGET, ROOM};
+static const struct head_limits usual = {MAX_HEAD, MAX_TARGET, MAX_HEAD, ROOM};
 
 struct row {
     const char *bytes;
@@ -207,24 +207,23 @@ static const struct row bad_methods[] = {
     ROW("GETT / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
     ROW("GE / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
     ROW("-bl / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-    ROW("PRI * HTTP/2.0" CRLF END "SM" CRLF END, "501 an unknown method"),
-    ROW("G ET / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-    ROW("FOO ", "501 an unknown method"), /* before its line has ended */
+    /* well-formed first: a line that is not one is refused as such, whatever its first word */
+    ROW("PRI * HTTP/2.0" CRLF END "SM" CRLF END, "400 the target * is for OPTIONS"),
+    ROW("G ET / HTTP/1.1" CRLF HOST END, "400 a target that is neither a path nor an http URI"),
+    ROW("Hot diggity dogg", "400 a target that is neither a path nor an http URI"), /* before its line has ended */
+    ROW("FOO /\x01 HTT", "400 a byte that no target has"),
+    ROW("FOO / HTTP/1.1x" CRLF, "400 a request line that does not end in a space and HTTP/1.1"),
+    ROW("FOO / HTTP/3.0" CRLF, "505 not HTTP/1"),
     ROW("CONNECT a:80 HTTP/1.1" CRLF "Host: a:80" CRLF END, "501 CONNECT: there are no tunnels"),
     ROW("CONNECT /a HTTP/1.1" CRLF HOST END, "501 CONNECT: there are no tunnels"),
     ROW("LONGLONGLONGLONGLONGLONGLONGLONGL / HTTP/1.1" CRLF HOST END, "501 a method longer than any"),
     ROW("LONGLONGLONGLONGLONGLONGLONGLONGL\x01", "501 a method longer than any"),
     ROW("LONGLONGLONGLONGLONGLONGLONGLONG / HTTP/1.1" CRLF HOST END, "501 an unknown method"),
-    ROW("LONGLONGLONGLONGLONGLONGLONGLONG", "more"),
-    ROW(" / HTTP/1.1" CRLF HOST END, BAD_START),
-    ROW(" GET / HTTP/1.1" CRLF HOST END, BAD_START),
-    ROW("GET\t/ HTTP/1.1" CRLF HOST END, BAD_START),
-    ROW("GET\x0c/ HTTP/1.1" CRLF HOST END, BAD_START),
-    ROW("GET\0 / HTTP/1.1" CRLF HOST END, BAD_START),
-    ROW("GET/ HTTP/1.1" CRLF HOST END, BAD_START),
-    ROW("G{}T / HTTP/1.1" CRLF HOST END, BAD_START),
-    ROW("GET\xc3\x9f / HTTP/1.1" CRLF END, BAD_START),
-    ROW("GET" CRLF HOST END, BAD_START),
+    ROW("LONGLONGLONGLONGLONGLONGLONGLONG", "more"), ROW(" / HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW(" GET / HTTP/1.1" CRLF HOST END, BAD_START), ROW("GET\t/ HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET\x0c/ HTTP/1.1" CRLF HOST END, BAD_START), ROW("GET\0 / HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET/ HTTP/1.1" CRLF HOST END, BAD_START), ROW("G{}T / HTTP/1.1" CRLF HOST END, BAD_START),
+    ROW("GET\xc3\x9f / HTTP/1.1" CRLF END, BAD_START), ROW("GET" CRLF HOST END, BAD_START),
     ROW("\x16\x03\x01", BAD_START), /* TLS */
 };
 
@@ -324,8 +323,8 @@ static void test_target_bytes(void **state)
     (void)state;
     for (int byte = 0; byte < 256; byte++) {
         char in_path[] = "GET /a?b HTTP/1.1" CRLF HOST END, in_query[] = "GET /?ab HTTP/1.1" CRLF HOST END;
-        bool is_both = byte >= 0x80 || (byte != 0 && strchr(both, byte) != NULL) || (byte >= 'a' && byte <= 'z') ||
-                       (byte >= 'A' && byte <= 'Z');
+        bool is_both =
+            (byte != 0 && strchr(both, byte) != NULL) || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
         bool is_query = is_both || (byte != 0 && strchr(query_only, byte) != NULL);
         struct head head;
         char *copy;
@@ -550,7 +549,7 @@ static void check_accepted(const struct head_limits *limits, const struct buffer
 static void test_long_targets(void **state)
 {
     static const char refused[] = "414 a target that is too long";
-    static const struct head_limits no_target_limit = {MAX_HEAD, MAX_HEAD, ROOM};
+    static const struct head_limits no_target_limit = {MAX_HEAD, MAX_HEAD, MAX_HEAD, ROOM};
     struct buffer text = {0};
 
     (void)state;
@@ -581,7 +580,7 @@ static void test_long_targets(void **state)
 static void test_long_heads(void **state)
 {
     static const char refused[] = "431 a head that is too long";
-    static const struct head_limits roomy = {200000, MAX_TARGET, ROOM};
+    static const struct head_limits roomy = {200000, MAX_TARGET, 200000, ROOM};
     size_t rest = strlen(GET HOST "X: " CRLF END);
     struct buffer text = {0};
 
@@ -606,9 +605,25 @@ static void test_long_heads(void **state)
     buffer_free(&text);
 }
 
+static void test_long_fields(void **state)
+{
+    static const struct head_limits hundred = {MAX_HEAD, MAX_TARGET, 100, ROOM};
+    struct buffer text = {0};
+
+    (void)state;
+    fill(&text, GET HOST "X: ", 97, 'a', CRLF END);
+    check_accepted(&hundred, &text);
+    fill(&text, GET HOST "X: ", 98, 'a', CRLF END);
+    check(&hundred, buffer_span(&text), "431 a field line that is too long");
+    fill(&text, GET HOST, 101, 'a', CRLF END);
+    check(&hundred, buffer_span(&text), "431 a field line that is too long");
+    buffer_free(&text);
+}
+
 static void test_many_fields(void **state)
 {
-    static const struct head_limits ten = {MAX_HEAD, MAX_TARGET, 10}, beyond = {MAX_HEAD, MAX_TARGET, ROOM + 10};
+    static const struct head_limits ten = {MAX_HEAD, MAX_TARGET, MAX_HEAD, 10},
+                                    beyond = {MAX_HEAD, MAX_TARGET, MAX_HEAD, ROOM + 10};
     struct buffer text = {0};
 
     (void)state;
@@ -691,6 +706,7 @@ int main(void)
         TABLE(upgrades),
         cmocka_unit_test(test_long_targets),
         cmocka_unit_test(test_long_heads),
+        cmocka_unit_test(test_long_fields),
         cmocka_unit_test(test_many_fields),
         cmocka_unit_test(test_refusal_is_final),
         cmocka_unit_test(test_lookups),

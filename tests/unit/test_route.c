@@ -34,11 +34,13 @@ static const struct entry below_dir[] = {
     {"odd", ROUTE_FILE_OTHER},
 };
 
-static enum route_file look(void *arg, const struct config_route *route, const char *name)
+static enum route_file look(void *arg, const struct config_site *site, const struct config_route *route,
+                            const char *name)
 {
     const struct entry *entries = route->dir != NULL ? below_dir : below_root;
     size_t n = route->dir != NULL ? sizeof below_dir / sizeof *below_dir : sizeof below_root / sizeof *below_root;
 
+    (void)site;
     ++*(unsigned *)arg;
     assert_true(name[0] != '\0' && name[0] != '/');
     assert_true(name[strlen(name) - 1] != '/');

@@ -1,0 +1,89 @@
+/*
+ * The files of all sites, opened by their sites' rules and kept for a while.
+ *
+ * A kept one is used only if the path still leads to the same inode with the same size and the same times of change to
+ * the nanosecond: one fstatat() instead of openat2(), fstat() and close(). The content is always read from the file
+ * itself. What was not used for some seconds is closed.
+ *
+ * Which of the precompressed siblings a file has is looked up once a second at most.
+ */
+#ifndef GATEHOUSE_SITE_OPEN_FILES_H
+#define GATEHOUSE_SITE_OPEN_FILES_H
+
+#include <event2/event.h>
+#include <sys/stat.h>
+
+#include "config.h"
+#include "http/date.h"
+#include "site/route.h"
+
+/* Content codings that a file can have a sibling in, the one that is liked most first. */
+enum coding {
+    CODING_BR,
+    CODING_ZSTD,
+    CODING_GZIP,
+    N_CODINGS,
+};
+
+struct coding_name {
+    struct span name;   /* in Content-Encoding */
+    const char *suffix; /* of the sibling's name */
+};
+extern const struct coding_name coding_names[N_CODINGS];
+
+/* Read by those who have taken it. */
+struct open_file {
+    int fd;
+    struct stat about;
+    const char *type;   /* Content-Type */
+    time_t modified_at; /* Last-Modified; never later than now (RFC 9110 section 8.8.2.1) */
+    char modified[DATE_LEN + 1];
+    char etag[40];
+
+    /* Private from here on. */
+    unsigned users;
+    const struct config_site *site;
+    char *name;         /* relative to the root */
+    unsigned siblings;  /* bits, 1 << coding */
+    uint64_t looked_us; /* when they were looked for; 0: never */
+    bool is_used;       /* since the last sweep */
+};
+
+struct open_files;
+
+/* Opens the sites' roots and the routes' directories. NULL after a log line when one cannot be opened. */
+struct open_files *open_files_create(struct event_base *base, const struct config *config);
+void open_files_destroy(struct open_files *files);
+
+/*
+ * Opens a regular file. `name` is relative to the root. as_source: a program's source may be given out, too, for the
+ * route says that its files are static. 0; the caller releases it. Or -errno:
+ *
+ *     -ENOENT, -ENOTDIR, -ENAMETOOLONG...  there is none
+ *     -EISDIR                              a directory
+ *     -EXDEV, -ELOOP                       a link leads where the site's `symlinks` does not allow
+ *     -EACCES                              not readable for the server's user; a FIFO, a device, a socket
+ *     -EPERM                               `hidden`, or the source of a program that a route runs
+ *     -EMFILE, -ENFILE                     too many are open
+ */
+int open_files_take(struct open_files *files, const struct config_site *site, const char *name, bool as_source,
+                    struct open_file **out);
+
+/* For exchange_file(), too: takes a struct open_file. */
+void open_file_release(void *arg);
+
+/* The siblings that stand for the file: 1 << coding each. They are not older than it. now_us: clock_us(). */
+unsigned open_files_siblings(struct open_files *files, struct open_file *file, uint64_t now_us);
+
+/* What is at a name below the site's root - or the route's own directory, if it has one - by the site's rule for links?
+ * route may be NULL. */
+enum route_file open_files_look(struct open_files *files, const struct config_route *route,
+                                const struct config_site *site, const char *name);
+
+/* Opens a directory below the site's root ("." for the root itself) to be listed. A descriptor, or -errno as above. */
+int open_files_directory(struct open_files *files, const struct config_site *site, const char *name);
+
+/* What the errno above stands for, for the log. */
+const char *open_files_why(int error);
+
+#endif

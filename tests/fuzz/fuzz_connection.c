@@ -1,0 +1,286 @@
+/*
+ * A whole connection: what a client sends, through a socket pair, to a service that answers in many ways (service.c).
+ * Every answer must be well-formed and the service's own (answers.c), nothing may be left over; and the same bytes sent
+ * whole, in pieces, and byte by byte must come to the same requests and the same answers.
+ *
+ * The first byte of the input says what the client does at its end, and whether it is a slow reader; the second is the
+ * seed of the pieces; the rest is what it sends. Nothing here waits for a clock.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/sockios.h>
+
+#include "answers.h"
+#include "base/memory.h"
+#include "http/inside.h"
+
+enum flag {
+    HALF_CLOSES = 1, /* when all is sent; else it closes when all is answered */
+    READS_LATE = 2,  /* only when nothing else moves */
+    IS_DRAINED = 4,  /* one more time: the server is told to end on the way */
+    VANISHES = 8,    /* one more time: the client closes on the way, whatever is unread */
+};
+
+enum cutting { AS_A_WHOLE, IN_PIECES, BY_BYTE };
+
+enum { MAX_BY_BYTE = 1024, SOCKET_ROOM = 4096, QUIET = 2, FAR = 1000000000 };
+
+struct run {
+    struct event_base *base;
+    struct http *http;
+    struct service service;
+    int fd; /* the client's; -1: closed */
+    bool reads_late, has_ended, is_drained;
+    struct buffer received;
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* ---- the client ---- */
+
+static void receive(struct run *run)
+{
+    ssize_t n;
+
+    while (run->fd >= 0 && !run->has_ended) {
+        n = recv(run->fd, buffer_reserve(&run->received, SCRATCH), SCRATCH, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        require(n >= 0 || errno == ECONNRESET); /* closed with input unread: so a socket pair tells */
+        if (n > 0)
+            buffer_added(&run->received, (size_t)n);
+        else
+            run->has_ended = true;
+    }
+}
+
+struct progress {
+    size_t received;
+    int unread, unread_by_server;
+    unsigned n_calls, n_connections;
+};
+
+static struct progress measure(const struct run *run)
+{
+    struct progress p = {buffer_len(&run->received), 0, 0, run->service.n_calls, run->http->n_connections};
+
+    if (run->fd >= 0)
+        require(ioctl(run->fd, FIONREAD, &p.unread) == 0 && ioctl(run->fd, SIOCOUTQ, &p.unread_by_server) == 0);
+    return p;
+}
+
+static bool is_same(const struct progress *a, const struct progress *b)
+{
+    return a->received == b->received && a->unread == b->unread && a->unread_by_server == b->unread_by_server &&
+           a->n_calls == b->n_calls && a->n_connections == b->n_connections;
+}
+
+static void turn(struct run *run)
+{
+    event_base_loop(run->base, EVLOOP_NONBLOCK);
+}
+
+/* Until nothing moves any more. */
+static void settle(struct run *run)
+{
+    for (int quiet = 0; quiet < QUIET;) {
+        struct progress before = measure(run), after;
+
+        turn(run);
+        if (!run->reads_late || quiet + 1 == QUIET)
+            receive(run);
+        after = measure(run);
+        quiet = is_same(&before, &after) ? quiet + 1 : 0;
+    }
+}
+
+static void close_client(struct run *run)
+{
+    close(run->fd);
+    run->fd = -1;
+    settle(run);
+}
+
+/* Sends it all, though the server may have shut its ears meanwhile. */
+static void send_piece(struct run *run, const char *bytes, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(run->fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EPIPE)
+            return;
+        require(n > 0 || errno == EAGAIN);
+        if (n > 0) {
+            bytes += n;
+            len -= (size_t)n;
+        } else {
+            settle(run);
+        }
+    }
+}
+
+/* ---- one connection ---- */
+
+static void note_drained(void *arg)
+{
+    *(bool *)arg = true;
+}
+
+static void start(struct run *run, uint8_t flags)
+{
+    static const struct peer_address remote = {.any.sa_family = AF_UNIX};
+    static struct event_base *base;
+    struct http_options options = {
+        .head = {.max_head = 2048, .max_target = 1024, .max_field = 1024, .max_fields = 20},
+        .chunked = {.max_overhead = 1024, .max_trailers = 512},
+        .max_body = 4096,
+        .max_connections = 1,
+        .keepalive_requests = 30,
+        .header_timeout_us = FAR,
+        .body_timeout_us = FAR,
+        .keepalive_timeout_us = FAR,
+    };
+    int fds[2], room = SOCKET_ROOM;
+
+    if (base == NULL)
+        base = event_base_new();
+    options.base = base;
+    *run = (struct run){.base = base, .reads_late = (flags & READS_LATE) != 0};
+    service_init(&run->service, &options);
+    run->http = http_create(&options);
+    require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+    require(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0);
+    run->fd = fds[1];
+    run->http->n_connections = 1;
+    connection_accept(run->http, fds[0], &remote);
+}
+
+/* Every count is zero. */
+static void finish(struct run *run)
+{
+    require(run->http->n_connections == 0 && TAILQ_EMPTY(&run->http->connections));
+    require(run->service.n_open == 0 && run->service.n_files == 0 && run->service.n_refused <= 1);
+    http_destroy(run->http);
+    service_free(&run->service);
+    buffer_free(&run->received);
+}
+
+/* The end, after everything was sent. */
+static void check_end(struct run *run, bool half_closes, struct buffer *story)
+{
+    enum ending ending;
+
+    settle(run);
+    ending = run->has_ended ? ENDS_BY_SERVER : ENDS_BY_CLIENT;
+    if (half_closes) {
+        shutdown(run->fd, SHUT_WR);
+        settle(run);
+        require(run->has_ended && run->http->n_connections == 0);
+    }
+    close_client(run);
+    answers_check(&run->service, buffer_span(&run->received), run->is_drained ? ENDS_ANYHOW : ending, story);
+}
+
+static size_t next_piece(enum cutting cutting, size_t len, uint32_t *seed)
+{
+    *seed = *seed * 1664525 + 1013904223;
+    if (cutting == BY_BYTE)
+        return len / MAX_BY_BYTE + 1;
+    return cutting == IN_PIECES ? (*seed >> 16) % (1U << (*seed >> 28)) + 1 : len;
+}
+
+/* Sends it all; in pieces, the server has a few turns between them, or as many as it needs. */
+static void send_all(struct run *run, struct span bytes, enum cutting cutting, uint32_t seed)
+{
+    size_t len = bytes.len;
+
+    while (bytes.len > 0) {
+        size_t n = next_piece(cutting, len, &seed);
+
+        n = n < bytes.len ? n : bytes.len;
+        send_piece(run, bytes.at, n);
+        bytes = span_from(bytes, n);
+        if (cutting != IN_PIECES || seed % 8 == 0)
+            settle(run);
+        for (uint32_t turns = seed >> 12 & 3; turns > 0; turns--)
+            turn(run);
+    }
+}
+
+static void converse(struct span bytes, uint8_t flags, enum cutting cutting, uint32_t seed, struct buffer *story)
+{
+    struct run run;
+
+    start(&run, flags);
+    send_all(&run, bytes, cutting, seed);
+    check_end(&run, (flags & HALF_CLOSES) != 0, story);
+    finish(&run);
+}
+
+static void compare(struct span bytes, uint8_t flags, enum cutting cutting, uint32_t seed, struct span expected)
+{
+    static const char *const names[] = {"as a whole", "in pieces", "byte by byte"};
+    struct buffer story = {0};
+
+    converse(bytes, flags, cutting, seed, &story);
+    if (!span_is(buffer_span(&story), expected)) {
+        fprintf(stderr, "---- %s:\n%.*s\n---- %s:\n%.*s\n", names[AS_A_WHOLE], (int)expected.len, expected.at,
+                names[cutting], (int)buffer_len(&story), buffer_at(&story));
+        abort();
+    }
+    buffer_free(&story);
+}
+
+/* ---- what else may happen ---- */
+
+static void drain(struct span bytes, uint8_t flags, uint32_t seed)
+{
+    size_t first = seed * 31 % (bytes.len + 1);
+    struct buffer story = {0};
+    bool is_over = false;
+    struct run run;
+
+    start(&run, flags);
+    send_all(&run, (struct span){bytes.at, first}, IN_PIECES, seed);
+    http_drain(run.http, 0, note_drained, &is_over);
+    run.is_drained = true;
+    send_all(&run, span_from(bytes, first), IN_PIECES, seed);
+    check_end(&run, (flags & HALF_CLOSES) != 0, &story);
+    require(is_over);
+    finish(&run);
+    buffer_free(&story);
+}
+
+static void vanish(struct span bytes, uint8_t flags, uint32_t seed)
+{
+    struct run run;
+
+    start(&run, flags);
+    send_all(&run, (struct span){bytes.at, seed * 31 % (bytes.len + 1)}, IN_PIECES, seed);
+    close_client(&run);
+    finish(&run);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct buffer story = {0};
+    struct span bytes;
+
+    if (size < 2)
+        return 0;
+    bytes = (struct span){(const char *)data + 2, size - 2};
+    converse(bytes, data[0], AS_A_WHOLE, 0, &story);
+    compare(bytes, data[0], IN_PIECES, data[1], buffer_span(&story));
+    compare(bytes, data[0], BY_BYTE, 0, buffer_span(&story));
+    buffer_free(&story);
+    if (data[0] & IS_DRAINED)
+        drain(bytes, data[0], data[1]);
+    if (data[0] & VANISHES)
+        vanish(bytes, data[0], data[1]);
+    return 0;
+}

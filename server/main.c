@@ -143,7 +143,7 @@ static char *write_configuration(const struct arguments *arguments, const char *
     fprintf(to, "[server]\nlisten = %s%s%s:%s\n", is_v6 ? "[" : "", address, is_v6 ? "]" : "", port);
     fprintf(to, "fronts = 1\naccess_format = pretty\nserver_timing = on\ndrain_timeout = 2s\n");
     write_user(to, dir);
-    fprintf(to, "[site *]\nroot = .\nindex = index.html index.php\n"
+    fprintf(to, "[site *]\nroot = .\nindex = index.html index.php\nlisting = on\n"
                 "[route /cgi-bin/*]\ngateway = cgi\n"
                 "[route *.cgi]\ngateway = cgi\n"
                 "[route *.fcgi]\ngateway = fastcgi\npool = scripts\n"

@@ -230,10 +230,10 @@ static const struct row bad_methods[] = {
 static void test_other_methods(void **state)
 {
     static const char *const others[] = {
-        "DELETE",     "PUT",       "TRACE",       "COPY",     "LOCK",   "MKCOL",  "MOVE",  "PROPFIND",
-        "PROPPATCH",  "SEARCH",    "UNLOCK",      "BIND",     "REBIND", "UNBIND", "ACL",   "REPORT",
-        "MKACTIVITY", "CHECKOUT",  "MERGE",       "M-SEARCH", "NOTIFY", "PATCH",  "PURGE", "MKCALENDAR",
-        "LINK",       "SUBSCRIBE", "UNSUBSCRIBE", "UNLINK",   "SOURCE",
+        "DELETE",     "QUERY",      "PUT",       "TRACE",       "COPY",     "LOCK",   "MKCOL",  "MOVE",
+        "PROPFIND",   "PROPPATCH",  "SEARCH",    "UNLOCK",      "BIND",     "REBIND", "UNBIND", "ACL",
+        "REPORT",     "MKACTIVITY", "CHECKOUT",  "MERGE",       "M-SEARCH", "NOTIFY", "PATCH",  "PURGE",
+        "MKCALENDAR", "LINK",       "SUBSCRIBE", "UNSUBSCRIBE", "UNLINK",   "SOURCE",
     };
 
     (void)state;

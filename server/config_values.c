@@ -268,6 +268,9 @@ bool value_location(struct reading *r, const struct setting *s, void *to)
         if (value.at[i] <= ' ' || value.at[i] >= 0x7f) /* chars above 127 are negative, or too large */
             return reading_refuse(r, s->line, "\"%s\": what is no visible ASCII is written as %%XX in a location",
                                   s->name);
+    if (strstr(s->value, "/$path") != NULL)
+        return reading_refuse(r, s->line, "\"%s\": $path begins with a slash itself; leave the one before it out",
+                              s->name);
     set_text(to, memory_copy(value.at, value.len));
     return true;
 }

@@ -162,9 +162,12 @@ static struct runner *runner_for(struct front *front, const struct route_target 
 
 static void redirect(struct exchange *exchange, const struct config_route *route)
 {
+    struct exchange_address local;
     struct buffer location = {0};
 
-    rules_location(&location, route, &exchange->uri, exchange->head.host);
+    exchange_local(exchange, &local); /* for $host, when the client names none */
+    rules_location(&location, route, &exchange->uri,
+                   exchange->head.host.len > 0 ? exchange->head.host : span_of(local.text));
     exchange_begin(exchange, route->status, SPAN(""));
     exchange_field(exchange, SPAN("Location"), buffer_span(&location));
     exchange_length(exchange, 0);

@@ -45,7 +45,7 @@ enum state {
 
 void chunked_init(struct chunked *c, const struct chunked_limits *limits)
 {
-    *c = (struct chunked){.state = FIRST_DIGIT, .limits = *limits};
+    *c = (struct chunked){.state = FIRST_DIGIT, .limits = *limits, .overhead = -FREE_FRAMING};
 }
 
 static enum state bad(struct chunked *c, const char *why)
@@ -152,7 +152,6 @@ static enum state size_end(struct chunked *c, char byte)
         return bad(c, "a bare CR behind a chunk size");
     c->digits = 0;
     c->ext_len = 0;
-    c->overhead -= FREE_FRAMING;
     return c->left > 0 ? DATA : TRAILER;
 }
 
@@ -172,6 +171,7 @@ static enum state next(struct chunked *c, char byte)
     case DATA_CR:
         return byte == '\r' ? DATA_LF : bad(c, "a chunk that is longer than its size");
     case DATA_LF:
+        c->overhead -= FREE_FRAMING;
         return byte == '\n' ? FIRST_DIGIT : bad(c, "a bare CR behind a chunk");
     default:
         return ++c->ext_len > MAX_EXTENSIONS ? bad(c, "chunk extensions that are too long") : extension_byte(c, byte);

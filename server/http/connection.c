@@ -65,6 +65,21 @@ static void drop_exchange(struct connection *c)
     c->exchange = NULL;
 }
 
+/* The list that it is in. */
+static struct connection_list *list_of(struct connection *c)
+{
+    return c->is.is_resting ? &c->http->resting : &c->http->others;
+}
+
+static void set_resting(struct connection *c, bool on)
+{
+    if (c->is.is_resting == on)
+        return;
+    TAILQ_REMOVE(list_of(c), c, next);
+    c->is.is_resting = on;
+    TAILQ_INSERT_TAIL(list_of(c), c, next);
+}
+
 static void close_connection(struct connection *c)
 {
     if (c->state == CONN_CLOSED)
@@ -78,7 +93,7 @@ static void close_connection(struct connection *c)
     close(c->fd);
     buffer_free(&c->in);
     buffer_free(&c->out);
-    TAILQ_REMOVE(&c->http->connections, c, next);
+    TAILQ_REMOVE(list_of(c), c, next);
 }
 
 /* The client reads what was sent before it learns that we closed: a plain close with unread input would reset the
@@ -95,6 +110,8 @@ static void linger(struct connection *c)
     connection_want_writing(c, false);
     connection_read_again(c);
     connection_set_timeout(c, LINGER_US);
+    set_resting(c, true);
+    http_accept_again(c->http);
 }
 
 /* Calls the log, once for each exchange. */
@@ -142,7 +159,8 @@ void connection_refuse_exchange(struct connection *c, unsigned status)
 
 /* ---- taking steps ---- */
 
-/* Ends the connection in the way that tells the client most. A body that only the close delimits would look whole:
+/* Ends the connection in the way that tells the client most. A client that would have kept it may have sent the next
+ * request before it learns otherwise. A body that only the close delimits would look whole:
  * its cut is told by a reset. */
 static void end_connection(struct connection *c, bool may_have_input, bool must_reset)
 {
@@ -165,7 +183,7 @@ static void finish_exchange(struct connection *c)
     struct exchange *exchange = c->exchange;
     bool is_whole = connection_skip_body(c);
     bool is_cut = exchange->is.is_cut;
-    bool has_more = !is_whole || exchange->is.body_lost;
+    bool has_more = !is_whole || exchange->is.body_lost || exchange->head.keep_alive;
     bool must_reset = is_cut && !exchange->is.has_length && !exchange->is.is_chunked;
     bool keep = c->is.keep && is_whole && !is_cut && !c->http->is_draining;
 
@@ -179,6 +197,8 @@ static void finish_exchange(struct connection *c)
     change_state(c, CONN_IDLE);
     connection_read_again(c);
     connection_set_timeout(c, c->http->options.keepalive_timeout_us);
+    set_resting(c, true);
+    http_accept_again(c->http);
 }
 
 /* One input buffer is kept for the next that needs one: mostly the very next. */
@@ -302,6 +322,7 @@ static bool take_head(struct connection *c)
 
     if (is_first) {
         change_state(c, CONN_HEAD);
+        set_resting(c, false);
         c->exchange = http_take_exchange(http);
         c->exchange->connection = c;
     }
@@ -523,9 +544,9 @@ static void expire(struct connection *c)
         refuse_head(c, 408, "the head took longer than header_timeout");
         break;
     case CONN_EXCHANGE:
-        if (connection_is_out_of_patience(&c->going))
+        if (connection_is_out_of_patience(c, &c->going))
             c->is.is_broken = true; /* it does not read, or too slowly */
-        else if (connection_is_out_of_patience(&c->coming))
+        else if (connection_is_out_of_patience(c, &c->coming))
             connection_refuse_exchange(c, 408);
         break;
     default:
@@ -582,7 +603,7 @@ static struct connection *create(struct http *http, int fd, const struct peer_ad
     event_assign(&c->writer, http->options.base, fd, EV_WRITE | EV_PERSIST, on_writer, c);
     event_assign(&c->timer, http->options.base, -1, 0, on_timer, c);
     event_add(&c->reader, NULL);
-    TAILQ_INSERT_TAIL(&http->connections, c, next);
+    TAILQ_INSERT_TAIL(&http->others, c, next);
     return c;
 }
 
@@ -617,6 +638,13 @@ void connection_drain(struct connection *c)
     connection_enter(c);
     if (c->state == CONN_IDLE)
         close_connection(c);
+    connection_leave(c);
+}
+
+void connection_give_way(struct connection *c)
+{
+    connection_enter(c);
+    close_connection(c);
     connection_leave(c);
 }
 

@@ -21,7 +21,6 @@
 
 enum {
     HELD = 16 * 1024,
-    FILE_COPIED = 32 * 1024, /* files up to this size are read and sent with the head; beyond: sendfile */
 };
 
 void exchange_handle(struct exchange *exchange, const struct handler *handler, void *data)
@@ -253,6 +252,10 @@ void exchange_end(struct exchange *exchange)
 
 void exchange_allow(struct exchange *exchange, unsigned status, struct span methods)
 {
+    if (status >= 400) {
+        exchange_fail_with(exchange, status, SPAN("Allow"), methods);
+        return;
+    }
     exchange_begin(exchange, status, SPAN(""));
     exchange_field(exchange, SPAN("Allow"), methods);
     exchange_end(exchange);
@@ -260,11 +263,11 @@ void exchange_allow(struct exchange *exchange, unsigned status, struct span meth
 
 static void send_small_file(struct exchange *exchange, int fd, uint64_t offset, uint64_t length)
 {
-    char *scratch = exchange->connection->http->scratch;
-    ssize_t n = length > 0 ? pread(fd, scratch, (size_t)length, (off_t)offset) : 0;
+    char *bytes = exchange->connection->http->small_file;
+    ssize_t n = length > 0 ? pread(fd, bytes, (size_t)length, (off_t)offset) : 0;
 
     exchange->is.is_cut = n < 0 || (uint64_t)n < length;
-    send_parts(exchange, (struct span){scratch, n > 0 ? (size_t)n : 0}, true);
+    send_parts(exchange, (struct span){bytes, n > 0 ? (size_t)n : 0}, true);
 }
 
 void exchange_file(struct exchange *exchange, int fd, uint64_t offset, uint64_t length, void (*release)(void *arg),

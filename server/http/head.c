@@ -212,6 +212,8 @@ static bool is_framing(struct span line)
     return first == 't' && line.len >= 17 && span_is_nocase((struct span){line.at, 17}, SPAN("Transfer-Encoding"));
 }
 
+static const char field_too_long[] = "a field line that is too long";
+
 static enum head_result read_field_line(struct head *head, const struct head_limits *limits, struct span line)
 {
     size_t name_len;
@@ -219,8 +221,6 @@ static enum head_result read_field_line(struct head *head, const struct head_lim
 
     if (head->n_lines >= limits->max_fields || head->n_lines >= head->max_fields)
         return refuse(head, 431, "too many fields");
-    if (line.len > limits->max_field)
-        return refuse(head, 431, "a field line that is too long");
     why = grammar_field_line(line, &name_len);
     if (why != NULL)
         return refuse(head, 400, why);
@@ -238,8 +238,10 @@ static enum head_result read_line(struct head *head, const struct head_limits *l
 
     if (!head->has_request_line && is_empty)
         return ++head->n_empty > MAX_EMPTY ? refuse(head, 400, "too many empty lines") : HEAD_MORE;
-    if (!head->has_request_line && check_beginning(head, limits, line) != HEAD_MORE)
+    if (!head->has_request_line && (has_cr ? check_beginning : check_unended)(head, limits, line) != HEAD_MORE)
         return HEAD_REFUSED;
+    if (head->has_request_line && line.len - 1 - has_cr > limits->max_field)
+        return refuse(head, 431, field_too_long);
     if (!has_cr)
         return refuse(head, 400, "a line that ends in LF without CR");
     if (!head->has_request_line) {
@@ -247,6 +249,12 @@ static enum head_result read_line(struct head *head, const struct head_limits *l
         return read_request_line(head, text);
     }
     return is_empty ? HEAD_DONE : read_field_line(head, limits, text);
+}
+
+/* Is a field line longer than it may be, before its end has come? */
+static bool is_too_long(const struct head_limits *limits, const char *line, size_t len)
+{
+    return len > limits->max_field && (len > limits->max_field + 1 || line[len - 1] != '\r');
 }
 
 /* Reads the lines that are complete in what is here. */
@@ -270,6 +278,9 @@ static enum head_result read_lines(struct head *head, const struct head_limits *
     }
     if (result == HEAD_MORE && !head->has_request_line && head->line_at < len)
         result = check_unended(head, limits, (struct span){bytes + head->line_at, len - head->line_at});
+    if (result == HEAD_MORE && head->has_request_line &&
+        is_too_long(limits, bytes + head->line_at, len - head->line_at))
+        result = refuse(head, 431, field_too_long);
     return result;
 }
 

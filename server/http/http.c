@@ -17,7 +17,8 @@ struct http *http_create(const struct http_options *options)
 
     http->options = *options;
     http->is_accepting = true;
-    TAILQ_INIT(&http->connections);
+    TAILQ_INIT(&http->resting);
+    TAILQ_INIT(&http->others);
     if (getrandom(&http->id_state, sizeof http->id_state, 0) != sizeof http->id_state)
         abort(); /* cannot fail for so few bytes */
     return http;
@@ -79,27 +80,44 @@ static void admit(struct http *http, int fd, const struct peer_address *remote)
     connection_turn_away(http, fd, remote);
 }
 
+/* The connection that has rested longest gives way. False: none rests. */
+static bool make_room(struct http *http)
+{
+    struct connection *c = TAILQ_FIRST(&http->resting);
+
+    if (c != NULL)
+        connection_give_way(c);
+    return c != NULL;
+}
+
+static bool is_exhausted(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
 static void on_connection(evutil_socket_t listener, short what, void *arg)
 {
     struct http *http = arg;
-    bool is_exhausted = false;
+    unsigned most = http->options.max_connections;
 
     (void)what;
-    for (int i = 0; i < ACCEPTS_PER_TURN && http->n_connections < http->options.max_connections; i++) {
+    for (int i = 0; i < ACCEPTS_PER_TURN && (http->n_connections < most || !TAILQ_EMPTY(&http->resting)); i++) {
         struct sockaddr_storage from = {0};
         socklen_t len = sizeof from;
         struct peer_address remote;
         int fd = accept4(listener, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-        if (fd < 0) {
-            is_exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-            break;
-        }
+        if (fd < 0 && is_exhausted(errno) && !make_room(http) && http->n_connections > 0)
+            set_accepting(http, false); /* until one is closed */
+        if (fd < 0)
+            return;
+        if (http->n_connections >= most)
+            make_room(http);
         memcpy(&remote, &from, sizeof remote);
         admit(http, fd, &remote);
     }
-    if (http->n_connections >= http->options.max_connections || (is_exhausted && http->n_connections > 0))
-        set_accepting(http, false); /* until one is closed */
+    if (http->n_connections >= most && TAILQ_EMPTY(&http->resting))
+        set_accepting(http, false); /* until one is closed, or rests */
 }
 
 void http_listen(struct http *http, int fd)
@@ -108,6 +126,11 @@ void http_listen(struct http *http, int fd)
 
     http->listeners[http->n_listeners++] = event;
     event_add(event, NULL);
+}
+
+void http_accept_again(struct http *http)
+{
+    set_accepting(http, true);
 }
 
 void http_connection_gone(struct http *http, const struct peer_address *remote, bool is_counted)
@@ -123,22 +146,27 @@ void http_connection_gone(struct http *http, const struct peer_address *remote, 
 
 /* ---- draining ---- */
 
-static void on_drain_limit(evutil_socket_t fd, short what, void *arg)
+static void for_each(struct http *http, void (*what)(struct connection *c))
 {
-    struct http *http = arg;
+    struct connection_list *const lists[] = {&http->resting, &http->others};
     struct connection *c, *next;
 
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        for (c = TAILQ_FIRST(lists[i]); c != NULL; c = next) {
+            next = TAILQ_NEXT(c, next);
+            what(c);
+        }
+}
+
+static void on_drain_limit(evutil_socket_t fd, short what, void *arg)
+{
     (void)fd, (void)what;
-    for (c = TAILQ_FIRST(&http->connections); c != NULL; c = next) {
-        next = TAILQ_NEXT(c, next);
-        connection_cut(c);
-    }
+    for_each(arg, connection_cut);
 }
 
 void http_drain(struct http *http, uint64_t limit_us, void (*drained)(void *arg), void *arg)
 {
     struct timeval limit = {(time_t)(limit_us / 1000000), (suseconds_t)(limit_us % 1000000)};
-    struct connection *c, *next;
 
     stop_listening(http);
     http->is_draining = true;
@@ -152,10 +180,7 @@ void http_drain(struct http *http, uint64_t limit_us, void (*drained)(void *arg)
         http->drain_limit = evtimer_new(http->options.base, on_drain_limit, http);
         event_add(http->drain_limit, &limit);
     }
-    for (c = TAILQ_FIRST(&http->connections); c != NULL; c = next) {
-        next = TAILQ_NEXT(c, next);
-        connection_drain(c);
-    }
+    for_each(http, connection_drain);
 }
 
 /* ---- what exchanges need ---- */

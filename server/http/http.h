@@ -18,7 +18,7 @@ struct http_options {
     struct head_limits head;
     struct chunked_limits chunked;
     uint64_t max_body;
-    unsigned max_connections;      /* at once; more wait in the listening sockets' queues */
+    unsigned max_connections;      /* at once; for one more, the one idle for longest gives way, or it waits */
     struct clients *clients;       /* who may have one more; who may not is answered 429. NULL: all may. Not owned */
     uint64_t header_timeout_us;    /* for the whole head */
     uint64_t body_timeout_us;      /* of silence, where bytes are due from the client, or it does not take ours */

@@ -13,7 +13,8 @@
 #include "http/http.h"
 
 enum {
-    SCRATCH = 65536,        /* one read of a body, one of a file */
+    SCRATCH = 65536,        /* one read of a body */
+    FILE_COPIED = 32768,    /* files up to this size are read and sent with the head; beyond: sendfile */
     SPARE_ROOM = 64 * 1024, /* a buffer that is kept for the next request is not larger than this */
 };
 
@@ -33,6 +34,8 @@ struct patience {
     uint64_t since_us; /* waiting since; 0: not now */
 };
 
+TAILQ_HEAD(connection_list, connection);
+
 struct connection {
     TAILQ_ENTRY(connection) next;
     struct http *http;
@@ -47,6 +50,7 @@ struct connection {
         bool is_watching : 1; /* reads nothing now, only looks whether the client is gone */
         bool is_writing : 1;  /* the writer event is on */
         bool is_fresh : 1;    /* no request yet */
+        bool is_resting : 1;  /* in http->resting */
         bool is_counted : 1;  /* among its client's */
         bool is_called : 1;   /* on_timer() is to take what steps there are, whatever the time */
     } is;
@@ -56,6 +60,7 @@ struct connection {
     uint64_t deadline_us, timer_at_us; /* 0: none */
     uint64_t body_left;                /* of a request body with a length */
     struct patience coming, going;     /* for the request's body; for the response to be taken */
+    uint64_t sent, taken;              /* bytes since the beginning; and how many the client had when last looked */
     unsigned n_requests;               /* so far */
     struct chunked chunked;
     struct {
@@ -69,7 +74,8 @@ struct connection {
 
 struct http {
     struct http_options options;
-    TAILQ_HEAD(, connection) connections;
+    struct connection_list resting; /* idle or lingering, the one that rests longest first: they give way to others */
+    struct connection_list others;
     unsigned n_connections;
     struct event *listeners[64];
     unsigned n_listeners;
@@ -83,6 +89,7 @@ struct http {
     time_t date_of;
     char date[DATE_LEN + 1];
     char scratch[SCRATCH];
+    char small_file[FILE_COPIED];
 };
 
 /* http.c */
@@ -90,6 +97,8 @@ struct exchange *http_take_exchange(struct http *http);
 void http_give_exchange(struct http *http, struct exchange *exchange);
 const char *http_date(struct http *http);
 void http_make_id(struct http *http, char id[EXCHANGE_ID_LEN + 1]);
+void http_accept_again(struct http *http); /* a connection rests: it would give way to another */
+
 /* One fewer: accept again, or the drain is over. is_counted: it was among its client's. */
 void http_connection_gone(struct http *http, const struct peer_address *remote, bool is_counted);
 
@@ -97,7 +106,8 @@ void http_connection_gone(struct http *http, const struct peer_address *remote, 
 void connection_accept(struct http *http, int fd, const struct peer_address *remote);
 void connection_turn_away(struct http *http, int fd, const struct peer_address *remote); /* answers 429 at once */
 void connection_drain(struct connection *c);                                             /* closes it when it is idle */
-void connection_cut(struct connection *c); /* aborts what is under way and closes */
+void connection_give_way(struct connection *c); /* closes it: it is in http->resting */
+void connection_cut(struct connection *c);      /* aborts what is under way and closes */
 
 /* Work on a connection is bracketed by these. The outermost leave brings it as far as it goes: finishes an exchange
  * that has ended, begins the next, frees it when it is closed. */
@@ -128,9 +138,12 @@ void connection_reset_patience(struct connection *c);
 /* Sets the deadline by who is waited for now: body bytes that are due, bytes that the client does not take. */
 void connection_watch_patience(struct connection *c);
 
-/* So many bytes have come, or gone. */
-void connection_earn(struct connection *c, struct patience *patience, size_t n);
-bool connection_is_out_of_patience(const struct patience *patience);
+/* So many bytes of a body have come. */
+void connection_earn(struct connection *c, struct patience *patience, uint64_t n);
+
+/* Is it over? For what goes, the bytes that the client has taken since the last look are earned first: the kernel calls
+ * for more only when much of its buffer is free, which may take a slow client long. */
+bool connection_is_out_of_patience(struct connection *c, struct patience *patience);
 
 /* What comes is to be read; or not, and only the client's leaving to be noticed. */
 void connection_read_again(struct connection *c);

@@ -2,6 +2,8 @@
  * A connection's means: deadlines, the events that are on, and sending. What is done with them is connection.c's.
  */
 #include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -47,7 +49,7 @@ static void charge(struct patience *patience, uint64_t now)
     patience->since_us = now;
 }
 
-void connection_earn(struct connection *c, struct patience *patience, size_t n)
+void connection_earn(struct connection *c, struct patience *patience, uint64_t n)
 {
     const struct http_options *options = &c->http->options;
     uint64_t full = options->body_timeout_us, earned = full;
@@ -57,13 +59,34 @@ void connection_earn(struct connection *c, struct patience *patience, size_t n)
     if (patience->since_us != 0)
         charge(patience, clock_us());
     if (options->min_rate > 0)
-        earned = (uint64_t)n * 1000000 / options->min_rate;
+        earned = n * 1000000 / options->min_rate;
     patience->left_us = earned < full - patience->left_us ? patience->left_us + earned : full;
 }
 
-bool connection_is_out_of_patience(const struct patience *patience)
+/* How many bytes the client has acknowledged. */
+static uint64_t count_taken(const struct connection *c)
+{
+    int queued = 0;
+    bool is_known = ioctl(c->fd, SIOCOUTQ, &queued) == 0 && queued >= 0 && (uint64_t)queued <= c->sent;
+
+    return is_known ? c->sent - (uint64_t)queued : c->sent;
+}
+
+static bool is_over(const struct patience *patience)
 {
     return patience->since_us != 0 && clock_us() >= patience->since_us + patience->left_us;
+}
+
+bool connection_is_out_of_patience(struct connection *c, struct patience *patience)
+{
+    if (patience == &c->going && is_over(patience)) {
+        uint64_t taken = count_taken(c), n = taken - c->taken;
+
+        c->taken = taken;
+        if (n > 0)
+            connection_earn(c, patience, n);
+    }
+    return is_over(patience);
 }
 
 static void watch(struct patience *patience, bool is_waiting, uint64_t now)
@@ -82,6 +105,8 @@ void connection_watch_patience(struct connection *c)
     bool was_waiting = c->coming.since_us != 0 || c->going.since_us != 0;
     uint64_t now = is_coming || is_going || was_waiting ? clock_us() : 0, deadline = UINT64_MAX;
 
+    if (is_going && c->going.since_us == 0)
+        c->taken = count_taken(c);
     watch(&c->coming, is_coming, now);
     watch(&c->going, is_going, now);
     if (is_coming)
@@ -173,6 +198,7 @@ void connection_send(struct connection *c, struct iovec *parts, int n, bool more
             return;
         }
         sent = sent > 0 ? sent : 0;
+        c->sent += (uint64_t)sent;
         if (c->exchange != NULL)
             c->exchange->bytes_out += (uint64_t)sent;
     }
@@ -195,7 +221,7 @@ static bool flush_out(struct connection *c)
             return false;
         }
         buffer_consume(&c->out, (size_t)sent);
-        connection_earn(c, &c->going, (size_t)sent);
+        c->sent += (uint64_t)sent;
         if (c->exchange != NULL)
             c->exchange->bytes_out += (uint64_t)sent;
     }
@@ -224,7 +250,7 @@ static bool flush_file(struct connection *c)
         c->file.offset += (uint64_t)sent;
         c->file.left -= (uint64_t)sent;
         share -= (size_t)sent;
-        connection_earn(c, &c->going, (size_t)sent);
+        c->sent += (uint64_t)sent;
         c->exchange->bytes_out += (uint64_t)sent;
     }
     return true;

@@ -90,21 +90,41 @@ int uri_read(struct uri *out, struct span path_and_query, char *room, const char
     return 0;
 }
 
-void uri_append_encoded(struct buffer *to, struct span path)
+static void append_escaped(struct buffer *to, char c)
 {
     static const char hex[] = "0123456789ABCDEF";
+    unsigned char byte = (unsigned char)c;
+    const char escape[3] = {'%', hex[byte >> 4], hex[byte & 15]};
 
+    buffer_append(to, escape, sizeof escape);
+}
+
+void uri_append_encoded(struct buffer *to, struct span path)
+{
     while (path.len > 0) {
         size_t n = grammar_run(path, CHAR_PATH);
 
         buffer_append(to, path.at, n);
         path = span_from(path, n);
         if (path.len > 0) {
-            unsigned char byte = (unsigned char)path.at[0];
-            const char escape[3] = {'%', hex[byte >> 4], hex[byte & 15]};
-
-            buffer_append(to, escape, sizeof escape);
+            append_escaped(to, path.at[0]);
             path = span_from(path, 1);
         }
+    }
+}
+
+void uri_append_query(struct buffer *to, const struct uri *uri)
+{
+    if (!uri->has_query)
+        return;
+    buffer_append_span(to, SPAN("?"));
+    for (size_t i = 0; i < uri->query.len; i++) {
+        char c = uri->query.at[i];
+        bool is_escape = c == '%' && grammar_escape(span_from(uri->query, i)) >= 0;
+
+        if (grammar_is(c, CHAR_PATH) || c == '?' || is_escape)
+            buffer_append(to, &c, 1);
+        else
+            append_escaped(to, c);
     }
 }

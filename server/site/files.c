@@ -66,7 +66,7 @@ static void take_sibling(struct open_files *files, const struct config_site *sit
 static void choose(struct open_files *files, const struct config_site *site, const struct exchange *exchange,
                    const char *name, struct representation *r)
 {
-    unsigned siblings = open_files_siblings(files, r->file, exchange->started_us);
+    unsigned siblings = r->file->siblings;
     int coding = siblings != 0 ? choose_coding(&exchange->head, siblings) : -1;
 
     r->type = r->file->type;
@@ -170,42 +170,12 @@ void files_redirect_to_slash(struct exchange *exchange, struct span path)
 
     uri_append_encoded(&location, path);
     buffer_append_span(&location, SPAN("/"));
-    if (exchange->uri.has_query) {
-        buffer_append_span(&location, SPAN("?"));
-        buffer_append_span(&location, exchange->uri.query);
-    }
+    uri_append_query(&location, &exchange->uri);
     exchange_begin(exchange, 301, SPAN(""));
     exchange_field(exchange, SPAN("Location"), buffer_span(&location));
     exchange_length(exchange, 0);
     buffer_free(&location);
     exchange_end(exchange);
-}
-
-/* A directory that is being listed. */
-struct place {
-    struct open_files *files;
-    const struct config_site *site;
-    const char *name; /* of the directory, relative to the root */
-    int fd;
-};
-
-/* Is it listed? Not what is hidden, nor a link to where the site does not follow. */
-static bool shows(void *arg, const char *name)
-{
-    const struct place *place = arg;
-    char path[PATH_MAX];
-    struct stat about;
-
-    if (rules_is_hidden(place->site, span_of(name)))
-        return false;
-    if (place->site->symlinks == SYMLINKS_ON)
-        return true;
-    if (fstatat(place->fd, name, &about, AT_SYMLINK_NOFOLLOW) != 0)
-        return false;
-    if (!S_ISLNK(about.st_mode))
-        return true;
-    return (size_t)snprintf(path, sizeof path, "%s/%s", place->name, name) < sizeof path &&
-           open_files_look(place->files, NULL, place->site, path) != ROUTE_FILE_NONE;
 }
 
 static void send_listing(struct exchange *exchange, struct listing *listing, struct span path)
@@ -237,24 +207,24 @@ static void fail(struct exchange *exchange, int error, struct span path)
 static void serve_directory(struct open_files *files, const struct config_site *site, struct exchange *exchange,
                             struct span path, const char *name)
 {
-    struct place place = {.files = files, .site = site, .name = name};
+    struct open_directory directory;
     struct listing listing = {0};
-    int error;
+    int error = open_files_directory(files, site, name, &directory);
 
-    place.fd = open_files_directory(files, site, name);
-    if (place.fd < 0) {
-        fail(exchange, place.fd, path);
+    if (error != 0) {
+        fail(exchange, error, path);
         return;
     }
-    error = site->has_listings ? listing_read(&listing, place.fd, shows, &place) : -EACCES;
-    close(place.fd);
-    if (error == 0) {
-        send_listing(exchange, &listing, path);
-    } else if (site->has_listings) {
-        fail(exchange, error, path);
-    } else {
+    if (site->has_listings)
+        error = listing_read(&listing, directory.fd, open_directory_shows, &directory);
+    close(directory.fd);
+    if (!site->has_listings) {
         log_warning("[%s] 403 %.*s: has no index file, and listing is off", exchange->id, (int)path.len, path.at);
         exchange_fail(exchange, 403, 0);
+    } else if (error != 0) {
+        fail(exchange, error, path);
+    } else {
+        send_listing(exchange, &listing, path);
     }
     listing_free(&listing);
 }
@@ -303,11 +273,11 @@ void files_serve(struct open_files *files, const struct config_site *site, struc
     exchange->record.gateway = SPAN("static");
     if (!is_for_files(exchange))
         return;
-    if (path.len >= sizeof name) {
+    if (path.len == 0 || path.len >= sizeof name) {
         exchange_fail(exchange, 404, 0);
         return;
     }
-    snprintf(name, sizeof name, "%s", path.at + 1); /* a NUL stands behind the path */
+    memcpy(name, path.at + 1, path.len); /* with the NUL behind it */
     if (is_directory)
         serve_directory(files, site, exchange, path, name[0] != '\0' ? name : ".");
     else

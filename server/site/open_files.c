@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "log.h"
 #include "site/mime.h"
@@ -15,15 +16,21 @@
 enum {
     KEPT = 1024,       /* slots of the table; a power of two */
     SWEEP_SECONDS = 5, /* what was not used for so long is closed */
-    LOOK_US = 1000000, /* how long what is known of siblings holds */
+    LOOK_US = 1000000, /* how long one is used before all is looked at anew */
+};
+
+/* Where what a route runs is. */
+struct programs {
+    char *path; /* NULL: nowhere */
+    char *real; /* its real path, as long as `about` is what is there; NULL: nothing is */
+    struct stat about;
 };
 
 struct open_files {
     const struct config *config;
-    int *root_fds;   /* by site */
-    char **roots;    /* by site: the root's real path */
-    int *route_fds;  /* by route: its own directory; -1: it has none */
-    char **programs; /* by route: the real path of its directory or program; NULL: neither */
+    int *root_fds;             /* by site */
+    int *route_fds;            /* by route: its own directory; -1: it has none */
+    struct programs *programs; /* by route */
     struct open_file *kept[KEPT];
     unsigned n_kept;
     struct event *sweep;
@@ -95,7 +102,7 @@ static struct open_file *find_kept(struct open_files *files, const struct config
     struct open_file *kept = files->kept[slot_of(site, name)];
     struct stat about;
 
-    if (kept == NULL || kept->site != site || strcmp(kept->name, name) != 0)
+    if (kept == NULL || kept->site != site || strcmp(kept->name, name) != 0 || clock_us() - kept->opened_us > LOOK_US)
         return NULL;
     if (fstatat(files->root_fds[site->index], name, &about, 0) != 0 || !is_unchanged(&about, &kept->about))
         return NULL;
@@ -141,19 +148,28 @@ static int open_directories(struct open_files *files)
     return 0;
 }
 
-/* Where the route's programs are: its directory, its program, or its prefix below the root. */
-static char *programs_of(const struct config_route *route)
+static bool has_programs(const struct config_route *route)
 {
-    char path[PATH_MAX];
+    return route->gateway == GATEWAY_CGI || route->gateway == GATEWAY_FASTCGI;
+}
 
-    if (route->gateway != GATEWAY_CGI && route->gateway != GATEWAY_FASTCGI)
+/* Where what the route runs is: its directory, its program, its pool's, or what its prefix is below the root. NULL: the
+ * suffix tells, or nothing of it is here. */
+static char *place_of_programs(const struct config_route *route)
+{
+    const char *at = route->dir != NULL ? route->dir : route->program;
+    struct buffer path = {0};
+
+    if (route->gateway == GATEWAY_FASTCGI && route->pool->kind == POOL_MANAGED)
+        at = route->pool->command.at[0];
+    if (at != NULL)
+        return memory_copy(at, strlen(at));
+    if (!has_programs(route) || route->match == ROUTE_SUFFIX ||
+        (route->pool != NULL && route->pool->kind != POOL_SCRIPTS))
         return NULL;
-    if (route->dir != NULL || route->program != NULL)
-        return realpath(route->dir != NULL ? route->dir : route->program, NULL);
-    if (route->gateway != GATEWAY_CGI || route->match == ROUTE_SUFFIX)
-        return NULL;
-    snprintf(path, sizeof path, "%s%s", route->site->root, route->pattern);
-    return realpath(path, NULL);
+    buffer_printf(&path, "%s%s", route->site->root, route->pattern);
+    buffer_append(&path, "", 1);
+    return buffer_at(&path);
 }
 
 struct open_files *open_files_create(struct event_base *base, const struct config *config)
@@ -164,12 +180,9 @@ struct open_files *open_files_create(struct event_base *base, const struct confi
     files->sweep = evtimer_new(base, on_sweep, files);
     files->root_fds = memory_zeroed(config->n_sites, sizeof *files->root_fds);
     files->route_fds = memory_zeroed(config->n_routes + 1, sizeof *files->route_fds);
-    files->roots = memory_zeroed(config->n_sites, sizeof(char *));
-    files->programs = memory_zeroed(config->n_routes + 1, sizeof(char *));
-    for (size_t i = 0; i < config->n_sites; i++)
-        files->roots[i] = realpath(config->sites[i]->root, NULL);
+    files->programs = memory_zeroed(config->n_routes + 1, sizeof *files->programs);
     for (size_t i = 0; i < config->n_routes; i++)
-        files->programs[i] = programs_of(config->routes[i]);
+        files->programs[i].path = place_of_programs(config->routes[i]);
     if (open_directories(files) == 0)
         return files;
     open_files_destroy(files);
@@ -180,18 +193,16 @@ void open_files_destroy(struct open_files *files)
 {
     for (unsigned i = 0; i < KEPT; i++)
         forget(files, i);
-    for (size_t i = 0; i < files->config->n_sites; i++) {
+    for (size_t i = 0; i < files->config->n_sites; i++)
         close(files->root_fds[i]);
-        free(files->roots[i]);
-    }
     for (size_t i = 0; i < files->config->n_routes; i++) {
         close(files->route_fds[i]);
-        free(files->programs[i]);
+        free(files->programs[i].path);
+        free(files->programs[i].real);
     }
     event_free(files->sweep);
     free(files->root_fds);
     free(files->route_fds);
-    free(files->roots);
     free(files->programs);
     free(files);
 }
@@ -203,37 +214,82 @@ static bool is_beneath(struct span path, struct span directory)
     return span_starts(path, directory) && (path.len == directory.len || path.at[directory.len] == '/');
 }
 
+/* The real path of what was opened, as it was before it was deleted if it has been since. False: it is not known. */
+static bool find_path(int fd, char path[PATH_MAX])
+{
+    const struct span deleted = SPAN(" (deleted)");
+    char link[40];
+    struct stat about;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, path, PATH_MAX);
+    if (len < 0 || len == PATH_MAX || fstat(fd, &about) != 0)
+        return false;
+    if (about.st_nlink == 0 && span_ends((struct span){path, (size_t)len}, deleted))
+        len -= (ssize_t)deleted.len;
+    path[len] = '\0';
+    return true;
+}
+
+/* The real path of what the route runs, or NULL. Links on the way may have been turned since the last time. */
+static const char *find_programs(struct programs *programs)
+{
+    struct stat about;
+
+    if (programs->path == NULL || stat(programs->path, &about) != 0)
+        return NULL;
+    if (programs->real == NULL || !is_unchanged(&about, &programs->about)) {
+        free(programs->real);
+        programs->real = realpath(programs->path, NULL);
+        programs->about = about;
+    }
+    return programs->real;
+}
+
 /* Does the route run what is at that real path? A directory of programs that the whole site is in says nothing of its
  * files. */
 static bool runs(const struct open_files *files, const struct config_site *site, const struct config_route *route,
                  struct span path)
 {
-    const char *programs = files->programs[route->index], *root = files->roots[site->index];
-    bool is_run = route->gateway == GATEWAY_CGI || route->gateway == GATEWAY_FASTCGI;
+    const char *programs = find_programs(&files->programs[route->index]);
+    char root[PATH_MAX];
 
     if (programs != NULL && is_beneath(path, span_of(programs)))
-        return root == NULL || !is_beneath(span_of(root), span_of(programs));
-    return is_run && route->site == site && route->match == ROUTE_SUFFIX && span_ends(path, span_of(route->pattern));
+        return !find_path(files->root_fds[site->index], root) || !is_beneath(span_of(root), span_of(programs));
+    return route->site == site && route->match == ROUTE_SUFFIX && has_programs(route) &&
+           span_ends(path, span_of(route->pattern));
 }
 
-/* Is what was opened a program, or among programs? By its real path, so that no link and no second way leads to it. */
-static bool is_source(const struct open_files *files, const struct config_site *site, int fd)
+static bool is_run(const struct open_files *files, const struct config_site *site, struct span path)
 {
-    char link[40], real[PATH_MAX];
-
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, real, sizeof real);
-    if (len < 0 || (size_t)len == sizeof real)
-        return true; /* nothing is known of it */
-    struct span path = {real, (size_t)len};
-
     for (size_t i = 0; i < files->config->n_routes; i++)
         if (runs(files, site, files->config->routes[i], path))
             return true;
     return false;
 }
 
-static void describe(struct open_file *file)
+/* Is what was opened a program, or among programs? By its real path, so that no link and no second way leads to it. */
+static bool is_source(const struct open_files *files, const struct config_site *site, int fd)
+{
+    char path[PATH_MAX];
+
+    return !find_path(fd, path) || is_run(files, site, span_of(path));
+}
+
+/* A sibling that is older than the file was made of what the file was before. To the second: some of the programs that
+ * make them keep no more of the time than that. */
+static bool has_sibling(const struct open_files *files, const struct open_file *file, const char *suffix)
+{
+    char name[PATH_MAX];
+    struct stat about;
+
+    if ((size_t)snprintf(name, sizeof name, "%s%s", file->name, suffix) >= sizeof name)
+        return false;
+    return fstatat(files->root_fds[file->site->index], name, &about, 0) == 0 && S_ISREG(about.st_mode) &&
+           about.st_mtim.tv_sec >= file->about.st_mtim.tv_sec;
+}
+
+static void describe(const struct open_files *files, struct open_file *file)
 {
     uint64_t modified_ns = (uint64_t)file->about.st_mtim.tv_sec * 1000000000 + (uint64_t)file->about.st_mtim.tv_nsec;
 
@@ -244,6 +300,8 @@ static void describe(struct open_file *file)
     date_write(file->modified, file->modified_at);
     snprintf(file->etag, sizeof file->etag, "\"%llx-%llx\"", (unsigned long long)modified_ns,
              (unsigned long long)file->about.st_size);
+    for (unsigned i = 0; i < N_CODINGS && file->site->has_precompressed; i++)
+        file->siblings |= (unsigned)has_sibling(files, file, coding_names[i].suffix) << i;
 }
 
 int open_files_take(struct open_files *files, const struct config_site *site, const char *name, bool as_source,
@@ -262,7 +320,7 @@ int open_files_take(struct open_files *files, const struct config_site *site, co
     /* Not blocking: opening a FIFO would wait for a writer. */
     int fd = beneath_open(files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return fd;
+        return fd == -ENXIO ? -EACCES : fd; /* a socket */
     int error = fstat(fd, &about) != 0    ? -errno
                 : S_ISDIR(about.st_mode)  ? -EISDIR
                 : !S_ISREG(about.st_mode) ? -EACCES
@@ -274,36 +332,13 @@ int open_files_take(struct open_files *files, const struct config_site *site, co
         return error;
     }
     file = memory_zeroed(1, sizeof *file);
-    *file = (struct open_file){.users = 2, .fd = fd, .site = site, .about = about, .is_used = true};
+    *file = (struct open_file){
+        .users = 2, .fd = fd, .site = site, .about = about, .is_used = true, .opened_us = clock_us()};
     file->name = memory_copy(name, strlen(name));
-    describe(file);
+    describe(files, file);
     keep(files, file);
     *out = file;
     return 0;
-}
-
-/* A sibling that is older than the file was made of what the file was before. To the second: some of the programs that
- * make them keep no more of the time than that. */
-static bool has_sibling(const struct open_files *files, const struct open_file *file, const char *suffix)
-{
-    char name[PATH_MAX];
-    struct stat about;
-
-    if ((size_t)snprintf(name, sizeof name, "%s%s", file->name, suffix) >= sizeof name)
-        return false;
-    return fstatat(files->root_fds[file->site->index], name, &about, 0) == 0 && S_ISREG(about.st_mode) &&
-           about.st_mtim.tv_sec >= file->about.st_mtim.tv_sec;
-}
-
-unsigned open_files_siblings(struct open_files *files, struct open_file *file, uint64_t now_us)
-{
-    if (!file->site->has_precompressed || (file->looked_us != 0 && now_us - file->looked_us < LOOK_US))
-        return file->siblings;
-    file->looked_us = now_us;
-    file->siblings = 0;
-    for (unsigned i = 0; i < N_CODINGS; i++)
-        file->siblings |= (unsigned)has_sibling(files, file, coding_names[i].suffix) << i;
-    return file->siblings;
 }
 
 static enum route_file look_beneath(int dir_fd, const struct config_site *site, const char *name)
@@ -332,8 +367,10 @@ enum route_file open_files_look(struct open_files *files, const struct config_ro
     return look_beneath(files->root_fds[site->index], site, name);
 }
 
-int open_files_directory(struct open_files *files, const struct config_site *site, const char *name)
+int open_files_directory(struct open_files *files, const struct config_site *site, const char *name,
+                         struct open_directory *out)
 {
+    char real[PATH_MAX];
     int fd;
 
     if (strcmp(name, ".") != 0 && rules_is_hidden(site, span_of(name)))
@@ -341,10 +378,51 @@ int open_files_directory(struct open_files *files, const struct config_site *sit
     fd = beneath_open(files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_DIRECTORY);
     if (fd < 0)
         return fd;
-    if (!is_source(files, site, fd))
-        return fd;
-    close(fd);
-    return -EPERM;
+    if (!find_path(fd, real) || is_run(files, site, span_of(real))) {
+        close(fd);
+        return -EPERM;
+    }
+    *out = (struct open_directory){.files = files, .site = site, .name = name, .fd = fd};
+    memcpy(out->real, real, strlen(real) + 1);
+    return 0;
+}
+
+/* Would a link in the directory be followed, and what it leads to be given out? */
+static bool shows_link(const struct open_directory *directory, const char *path)
+{
+    const struct config_site *site = directory->site;
+    int fd = beneath_open(directory->files->root_fds[site->index], path, site->symlinks, O_PATH);
+    bool is_shown = fd >= 0 && !is_source(directory->files, site, fd);
+
+    if (fd >= 0)
+        close(fd);
+    return is_shown;
+}
+
+bool open_directory_shows(void *arg, const char *name)
+{
+    const struct open_directory *directory = arg;
+    bool is_root = strcmp(directory->name, ".") == 0;
+    char path[PATH_MAX], real[PATH_MAX];
+    struct stat about;
+
+    if ((size_t)snprintf(path, sizeof path, "%s%s%s", is_root ? "" : directory->name,
+                         is_root || span_ends(span_of(directory->name), SPAN("/")) ? "" : "/", name) >= sizeof path)
+        return false;
+    if (rules_is_hidden(directory->site, span_of(path)) ||
+        fstatat(directory->fd, name, &about, AT_SYMLINK_NOFOLLOW) != 0)
+        return false;
+    if (S_ISLNK(about.st_mode))
+        return shows_link(directory, path);
+    if ((size_t)snprintf(real, sizeof real, "%s/%s", directory->real, name) >= sizeof real)
+        return false;
+    for (size_t i = 0; i < directory->files->config->n_routes; i++) { /* as they were when the directory was opened */
+        const char *programs = directory->files->programs[i].real;
+
+        if (programs != NULL && strcmp(programs, real) == 0)
+            return false;
+    }
+    return true;
 }
 
 const char *open_files_why(int error)

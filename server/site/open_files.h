@@ -1,16 +1,15 @@
 /*
  * The files of all sites, opened by their sites' rules and kept for a while.
  *
- * A kept one is used only if the path still leads to the same inode with the same size and the same times of change to
- * the nanosecond: one fstatat() instead of openat2(), fstat() and close(). The content is always read from the file
- * itself. What was not used for some seconds is closed.
- *
- * Which of the precompressed siblings a file has is looked up once a second at most.
+ * A kept one is used for a second, and only if the path still leads to the same inode with the same size and the same
+ * times of change to the nanosecond: one fstatat() instead of openat2(), fstat() and close(). The content is always read
+ * from the file itself. Once a second all is looked at anew: links on the way, rules, precompressed siblings.
  */
 #ifndef GATEHOUSE_SITE_OPEN_FILES_H
 #define GATEHOUSE_SITE_OPEN_FILES_H
 
 #include <event2/event.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "config.h"
@@ -39,14 +38,14 @@ struct open_file {
     time_t modified_at; /* Last-Modified; never later than now (RFC 9110 section 8.8.2.1) */
     char modified[DATE_LEN + 1];
     char etag[40];
+    unsigned siblings; /* that stand for it, not older than it is: bits, 1 << coding */
 
     /* Private from here on. */
     unsigned users;
     const struct config_site *site;
-    char *name;         /* relative to the root */
-    unsigned siblings;  /* bits, 1 << coding */
-    uint64_t looked_us; /* when they were looked for; 0: never */
-    bool is_used;       /* since the last sweep */
+    char *name; /* relative to the root */
+    uint64_t opened_us;
+    bool is_used; /* since the last sweep */
 };
 
 struct open_files;
@@ -72,16 +71,29 @@ int open_files_take(struct open_files *files, const struct config_site *site, co
 /* For exchange_file(), too: takes a struct open_file. */
 void open_file_release(void *arg);
 
-/* The siblings that stand for the file: 1 << coding each. They are not older than it. now_us: clock_us(). */
-unsigned open_files_siblings(struct open_files *files, struct open_file *file, uint64_t now_us);
-
 /* What is at a name below the site's root - or the route's own directory, if it has one - by the site's rule for links?
  * route may be NULL. */
 enum route_file open_files_look(struct open_files *files, const struct config_route *route,
                                 const struct config_site *site, const char *name);
 
-/* Opens a directory below the site's root ("." for the root itself) to be listed. A descriptor, or -errno as above. */
-int open_files_directory(struct open_files *files, const struct config_site *site, const char *name);
+/* A directory below the site's root that is being listed. */
+struct open_directory {
+    int fd; /* the caller's to close */
+
+    /* Private from here on. */
+    struct open_files *files;
+    const struct config_site *site;
+    const char *name; /* as given */
+    char real[PATH_MAX];
+};
+
+/* Opens it; "." is the root itself. `name` lives as long as *out. 0, or -errno as above. */
+int open_files_directory(struct open_files *files, const struct config_site *site, const char *name,
+                         struct open_directory *out);
+
+/* For listing_read(), with a struct open_directory: would a request for that name in it be answered with more than 403?
+ */
+bool open_directory_shows(void *arg, const char *name);
 
 /* What the errno above stands for, for the log. */
 const char *open_files_why(int error);

@@ -59,35 +59,44 @@ static struct span rest_of(const struct config_route *route, struct span path)
     return route->match == ROUTE_PREFIX && path.len > prefix ? span_from(path, prefix) : SPAN("");
 }
 
-void rules_location(struct buffer *to, const struct config_route *route, const struct uri *uri, struct span host)
+/* Appends text with its variables replaced. */
+static void expand(struct buffer *to, struct span text, const struct config_route *route, const struct uri *uri,
+                   struct span host)
 {
-    struct span text = span_of(route->to);
-
     while (text.len > 0) {
         const char *dollar = memchr(text.at, '$', text.len);
         size_t n = dollar != NULL ? (size_t)(dollar - text.at) : text.len;
 
         buffer_append(to, text.at, n);
         text = span_from(text, n);
+        n = 5; /* each variable's name, with the dollar */
         if (span_starts(text, SPAN("$path"))) {
             uri_append_encoded(to, uri->path);
-            n = 5;
         } else if (span_starts(text, SPAN("$rest"))) {
             uri_append_encoded(to, rest_of(route, uri->path));
-            n = 5;
         } else if (span_starts(text, SPAN("$host"))) {
             buffer_append_span(to, host);
-            n = 5;
         } else {
-            n = text.len > 0;
+            n = text.len > 0; /* a dollar like any other character */
             buffer_append(to, text.at, n);
         }
         text = span_from(text, n);
     }
-    if (uri->has_query && strchr(route->to, '?') == NULL) {
-        buffer_append_span(to, SPAN("?"));
-        buffer_append_span(to, uri->query);
+}
+
+void rules_location(struct buffer *to, const struct config_route *route, const struct uri *uri, struct span host)
+{
+    struct span text = span_of(route->to), fragment = {"", 0};
+    const char *hash = strchr(route->to, '#');
+
+    if (hash != NULL) {
+        text.len = (size_t)(hash - text.at);
+        fragment = span_of(hash);
     }
+    expand(to, text, route, uri, host);
+    if (memchr(text.at, '?', text.len) == NULL)
+        uri_append_query(to, uri);
+    expand(to, fragment, route, uri, host);
 }
 
 const char *rules_error_page(const struct config_site *site, unsigned status)

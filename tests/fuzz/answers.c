@@ -215,6 +215,7 @@ static void check_served(const struct answer *answer, const struct account *acco
     }
     require(answer->number == (long)account->number);
     require(answer->is_short == (has_body && is_framed && account->is_cut));
+    require(answer->status == 204 || answer->status == 304 || answer->has_length == service_tells_length(account));
     if (has_body)
         require(account->is_cut ? span_starts(said, body) : span_is(said, body));
     else if (account->is_head && answer->has_length)
@@ -253,8 +254,7 @@ static void tell(struct buffer *story, const struct account *account, const stru
     buffer_append_span(story, buffer_span(&answer->kept));
     if (!is_open_ended)
         buffer_printf(story, "%s%s\n", answer->says_close ? "close" : "", answer->says_keep ? "keep" : "");
-    buffer_append_span(story, buffer_span(&answer->body));
-    buffer_append(story, "\n\n", 2);
+    buffer_printf(story, "a body of %zu bytes\n\n", buffer_len(&answer->body)); /* which was checked */
 }
 
 /* One exchange's answer. True when it is the last one. */
@@ -294,6 +294,13 @@ static bool may_end_silently(const struct service *service)
     const struct account *last = service->n_accounts > 0 ? service->accounts[service->n_accounts - 1] : NULL;
 
     return last != NULL && last->has_body && !last->is_whole && service_answers_early(last);
+}
+
+bool answers_refuse(const struct service *service)
+{
+    const struct account *last = service->n_accounts > 0 ? service->accounts[service->n_accounts - 1] : NULL;
+
+    return last != NULL && last->status != 0 && (!last->is_begun || last->is_aborted);
 }
 
 void answers_check(const struct service *service, struct span received, enum ending ending, struct buffer *story)

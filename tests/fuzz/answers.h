@@ -16,4 +16,7 @@ enum ending {
 /* Reads all that was received. Appends to `story` what any way of cutting the client's bytes must come to. */
 void answers_check(const struct service *service, struct span received, enum ending ending, struct buffer *story);
 
+/* Was the last request refused? Then the client is not to be hit while it still sends. */
+bool answers_refuse(const struct service *service);
+
 #endif

@@ -72,7 +72,7 @@ static long resolve(char *out, struct span raw)
 
 static void check_path(struct span path)
 {
-    assert(path.len > 0 && path.at[0] == '/' && path.at[path.len] == '\0');
+    assert(path.at != NULL && path.len > 0 && path.at[0] == '/' && path.at[path.len] == '\0');
     assert(memchr(path.at, '\0', path.len) == NULL);
     assert(memmem(path.at, path.len, "//", 2) == NULL);
     assert(memmem(path.at, path.len, "/../", 4) == NULL && memmem(path.at, path.len, "/./", 3) == NULL);

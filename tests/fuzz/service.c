@@ -11,8 +11,8 @@
 enum {
     EARLY = 8, /* bytes of a body that are enough for an early answer */
     SMALL_FILE = 1000,
-    LARGE_FILE = 50000, /* sent by sendfile() */
-    LARGE = 60000,      /* written piece by piece, with more than the client's socket takes */
+    LARGE = 60000,       /* written piece by piece, with more than the client's socket takes */
+    LARGE_FILE = 150000, /* sent by sendfile(), which takes 64 KiB at once, whatever the socket's room */
     PIECE = 7000,
 };
 
@@ -26,6 +26,7 @@ enum kind {
     FILE_PART,
     LARGE_WITH_LENGTH,
     LARGE_IN_CHUNKS,
+    SHORT,
     FAILS,
     CUT_LENGTH,
     CUT_CHUNKS,
@@ -60,6 +61,7 @@ static const struct variant variants[] = {
     {"/large-chunks", LARGE_IN_CHUNKS, WHOLE, true, 0},
     {"/fail", FAILS, WHOLE, false, 0},
     {"/fail-later", FAILS, BY_PIECE, true, 0},
+    {"/short", SHORT, WHOLE, false, 0},
     {"/cut", CUT_LENGTH, WHOLE, false, 0},
     {"/cut-chunks", CUT_CHUNKS, WHOLE, true, 0},
     {"/later", WITH_LENGTH, WHOLE, true, 0},
@@ -77,7 +79,7 @@ void service_complain(const char *file, int line, const char *condition)
     abort();
 }
 
-static char pattern[LARGE];
+static char pattern[LARGE_FILE + 1000];
 static int pattern_fd = -1;
 
 static void make_pattern(void)
@@ -108,6 +110,13 @@ bool service_answers_early(const struct account *account)
     return account->variant->reading == SOME;
 }
 
+bool service_tells_length(const struct account *account)
+{
+    enum kind kind = account->variant->kind;
+
+    return kind != IN_CHUNKS && kind != LARGE_IN_CHUNKS && kind != CUT_CHUNKS;
+}
+
 bool service_fails(const struct account *account)
 {
     return account->variant->kind == FAILS;
@@ -120,7 +129,6 @@ static void give_file_back(void *arg)
     struct service *service = arg;
 
     service->n_files--;
-    service->n_calls++;
 }
 
 static void begin(struct account *account, unsigned status)
@@ -168,10 +176,13 @@ static void answer_and_cut(struct account *account)
     account->is_answered = account->is_cut = true;
     buffer_append_span(&account->said, SPAN("half a whole"));
     begin(account, 200);
-    if (account->variant->kind == CUT_LENGTH)
+    if (account->variant->kind != CUT_CHUNKS)
         exchange_length(account->exchange, 12);
     exchange_write(account->exchange, SPAN("half"), false);
-    exchange_fail(account->exchange, 502, 0);
+    if (account->variant->kind == SHORT)
+        exchange_end(account->exchange);
+    else
+        exchange_fail(account->exchange, 502, 0);
 }
 
 static void answer_without_body(struct account *account)
@@ -218,6 +229,7 @@ static void answer(struct account *account)
     case LARGE_IN_CHUNKS:
         answer_large(account);
         break;
+    case SHORT:
     case CUT_LENGTH:
     case CUT_CHUNKS:
         answer_and_cut(account);
@@ -255,7 +267,6 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     require(eventfd_read(fd, &n) == 0);
-    service->n_calls++;
     if (account == NULL) /* it was sent away */
         return;
     if (--service->n_rounds > 0) {
@@ -283,12 +294,12 @@ static bool on_body(struct exchange *exchange, struct span bytes, bool last)
 {
     struct account *account = exchange->data;
 
-    account->service->n_calls++;
     require(account->exchange == exchange && !account->is_answered && !account->is_aborted && !account->is_whole);
     require(bytes.len > 0 || last);
     for (size_t i = 0; i < bytes.len; i++)
         account->body_hash = (account->body_hash ^ (unsigned char)bytes.at[i]) * 0x100000001b3;
     account->body_len += bytes.len;
+    require(account->body_len <= account->service->max_body);
     account->is_whole = last;
     if (last || (account->variant->reading == SOME && account->body_len >= EARLY)) {
         answer_soon(account);
@@ -303,7 +314,6 @@ static void on_resume(struct exchange *exchange)
 {
     struct account *account = exchange->data;
 
-    account->service->n_calls++;
     require(account->exchange == exchange && !account->is_answered && !account->is_aborted);
     if (account->written > 0)
         write_large(account);
@@ -313,7 +323,6 @@ static void on_abort(struct exchange *exchange)
 {
     struct account *account = exchange->data;
 
-    account->service->n_calls++;
     require(account->exchange == exchange && !account->is_answered && !account->is_aborted);
     account->is_aborted = true;
     account->service->waiting = NULL;
@@ -331,7 +340,6 @@ static struct account *add_account(struct service *service, struct exchange *exc
     account->variant = &variants[0];
     service->accounts = memory_resize(service->accounts, (service->n_accounts + 1) * sizeof(struct account *));
     service->accounts[service->n_accounts++] = account;
-    service->n_calls++;
     return account;
 }
 
@@ -367,6 +375,7 @@ static void on_request(void *arg, struct exchange *exchange)
     account->variant = find_variant(exchange->uri.path);
     note_request(account);
     service->n_open++;
+    require(exchange->head.length <= service->max_body);
     exchange_handle(exchange, &handler, account);
     if (is_complete(account))
         answer_soon(account);
@@ -383,7 +392,6 @@ static void on_done(void *arg, struct exchange *exchange)
         account = add_account(service, exchange);
     else
         service->n_open--;
-    service->n_calls++;
     require(account->exchange == exchange);
     require(!account->is_begun || account->is_answered || account->is_aborted);
     account->exchange = NULL;
@@ -404,14 +412,16 @@ static void on_refused(void *arg, const char *remote_addr, unsigned status, cons
     struct service *service = arg;
 
     require(remote_addr != NULL && status >= 400 && why != NULL);
-    service->n_calls++;
     service->n_refused++;
 }
 
 void service_init(struct service *service, struct http_options *options)
 {
     make_pattern();
-    *service = (struct service){.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    *service = (struct service){
+        .wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+        .max_body = options->max_body,
+    };
     event_assign(&service->wake, options->base, service->wake_fd, EV_READ | EV_PERSIST, on_wake, service);
     event_add(&service->wake, NULL);
     options->request = on_request;

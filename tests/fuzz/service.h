@@ -42,13 +42,13 @@ struct account {
 };
 
 struct service {
+    uint64_t max_body;
     int wake_fd;
     struct event wake;
     struct account *waiting; /* to be woken; NULL: none */
     unsigned n_rounds;       /* until then */
     struct account **accounts;
     size_t n_accounts;
-    unsigned n_calls; /* of anything here */
     unsigned n_open;  /* exchanges that began and are not over */
     unsigned n_files; /* lent, and not given back */
     unsigned n_refused;
@@ -63,6 +63,9 @@ void service_free(struct service *service);
  * come; for the second, so does the answer itself. */
 bool service_ignores_body(const struct account *account);
 bool service_answers_early(const struct account *account);
+
+/* Is the length of its answers told, or known in time? */
+bool service_tells_length(const struct account *account);
 
 /* May an answer without body or number come from the service: an error page? */
 bool service_fails(const struct account *account);

@@ -325,8 +325,8 @@ static const char *heavy_chunks(size_t n)
 static void test_overhead(void **state)
 {
     (void)state;
-    assert_null(heavy_chunks(2424));
-    assert_string_equal(heavy_chunks(2425), "more framing than data");
+    assert_null(heavy_chunks(2439));
+    assert_string_equal(heavy_chunks(2440), "more framing than data");
     assert_null(tiny_chunks(100, 1165, 25)); /* of 31 bytes of framing, 14 are not free */
     assert_string_equal(tiny_chunks(100, 1185, 25), "more framing than data");
     assert_null(tiny_chunks(100000, 8300, 25));

@@ -605,6 +605,8 @@ static const struct refusal keys[] = {
     {ROUTE("gateway = redirect\nto = /a b"), ":5: \"to\": what is no visible ASCII is written as %XX in a location"},
     {ROUTE("gateway = redirect\nto = /\xc3\xa4"),
      ":5: \"to\": what is no visible ASCII is written as %XX in a location"},
+    {ROUTE("gateway = redirect\nto = https://$host/$path"),
+     ":5: \"to\": $path begins with a slash itself; leave the one before it out"},
     {ROUTE("gateway = redirect\nto = /a\nstatus = 304"), ":6: \"status\" is 301, 302, 303, 307 or 308, not 304"},
     {ROUTE("gateway = static\nto = /a"), ":5: \"to\" in [route /x/*] is for gateway = redirect"},
     {ROUTE("gateway = fastcgi\nrole = filter\npool = p"), ":5: \"role = filter\" in [route /x/*] is not supported yet"},

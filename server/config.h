@@ -111,7 +111,7 @@ struct config_route {
     struct config_pairs interpreters;
     struct config_pool *pool; /* FastCGI only, never NULL then */
     char *pool_name;          /* private to config_*.c */
-    char *to;                 /* redirect: where to, see redirect.h */
+    char *to;                 /* redirect: where to, see rules.h */
     unsigned status;          /* ... and how: 301, 302, 303, 307, 308 */
     uint64_t timeout_ms, idle_timeout_ms, queue_timeout_ms;
     unsigned max_running, queue;

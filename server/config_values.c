@@ -180,12 +180,17 @@ bool value_name(struct reading *r, const struct setting *s, void *to)
     return true;
 }
 
+static bool read_words(struct reading *r, const struct setting *s, struct config_words *words)
+{
+    return text_to_words(s->value, words) || reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+}
+
 bool value_file_names(struct reading *r, const struct setting *s, void *to)
 {
     struct config_words *names = to;
 
-    if (!text_to_words(s->value, names))
-        return reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+    if (!read_words(r, s, names))
+        return false;
     for (size_t i = 0; i < names->n; i++) {
         const char *name = names->at[i];
 
@@ -200,8 +205,8 @@ bool value_patterns(struct reading *r, const struct setting *s, void *to)
 {
     struct config_words *patterns = to;
 
-    if (!text_to_words(s->value, patterns))
-        return reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+    if (!read_words(r, s, patterns))
+        return false;
     for (size_t i = 0; i < patterns->n; i++)
         if (strchr(patterns->at[i], '/') != NULL)
             return reading_refuse(r, s->line, "\"%s\" for \"%s\" is no pattern of a file name; there is no / in one",
@@ -220,20 +225,25 @@ bool value_candidates(struct reading *r, const struct setting *s, void *to)
 {
     struct config_words *words = to;
 
-    if (!text_to_words(s->value, words))
-        return reading_refuse(r, s->line, "a '\"' in \"%s\" is not closed", s->name);
+    if (!read_words(r, s, words))
+        return false;
     for (size_t i = 0; i < words->n; i++) {
         const char *word = words->at[i];
         bool is_path = word[0] == '/' || strncmp(word, "$path", 5) == 0;
-        bool is_status = word[0] == '=' && is_error_status(word + 1) && i + 1 == words->n;
+        bool is_status = word[0] == '=' && is_among(word + 1, "403 404 410 451 503") && i + 1 == words->n;
+        const char *dollar = strchr(is_path ? word + (word[0] == '$') : word, '$');
 
         if (!is_path && !is_status)
             return reading_refuse(r, s->line,
                                   "\"%s\" for \"%s\" is no path; it begins with / or $path, and the last "
-                                  "may be =404 or another error's status",
+                                  "may be =403, =404, =410, =451 or =503",
                                   word, s->name);
         if (strpbrk(word, "?#") != NULL)
             return reading_refuse(r, s->line, "\"%s\" for \"%s\": the query goes along by itself", word, s->name);
+        if (dollar != NULL)
+            return reading_refuse(r, s->line,
+                                  "\"%s\" for \"%s\": $path stands at the beginning, and is the only variable", word,
+                                  s->name);
     }
     return true;
 }
@@ -268,6 +278,10 @@ bool value_location(struct reading *r, const struct setting *s, void *to)
         if (value.at[i] <= ' ' || value.at[i] >= 0x7f) /* chars above 127 are negative, or too large */
             return reading_refuse(r, s->line, "\"%s\": what is no visible ASCII is written as %%XX in a location",
                                   s->name);
+    for (const char *at = strchr(s->value, '$'); at != NULL; at = strchr(at + 1, '$'))
+        if (strncmp(at, "$path", 5) != 0 && strncmp(at, "$rest", 5) != 0 && strncmp(at, "$host", 5) != 0)
+            return reading_refuse(r, s->line, "\"%s\": there is no variable \"%s\"; there are $path, $rest and $host",
+                                  s->name, at);
     if (strstr(s->value, "/$path") != NULL)
         return reading_refuse(r, s->line, "\"%s\": $path begins with a slash itself; leave the one before it out",
                               s->name);

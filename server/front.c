@@ -3,7 +3,7 @@
  *
  *     http --request--> site (by Host) --> route --> static:        files_serve()
  *                                              \--> cgi, fastcgi:   gateway_serve() with the route's runner
- *                                               \-> deny:           403; redirect: 302
+ *                                               \-> deny:           403; redirect: elsewhere
  *
  * A path that is no route's is a file's, or stands for the first of the site's `try` that is there.
  *
@@ -160,14 +160,15 @@ static struct runner *runner_for(struct front *front, const struct route_target 
     return fastcgi_pool_runner(runner->pool);
 }
 
-static void redirect(struct exchange *exchange, const struct config_route *route)
+static void redirect(struct exchange *exchange, struct span path, const struct config_route *route)
 {
+    struct uri uri = exchange->uri;
     struct exchange_address local;
     struct buffer location = {0};
 
     exchange_local(exchange, &local); /* for $host, when the client names none */
-    rules_location(&location, route, &exchange->uri,
-                   exchange->head.host.len > 0 ? exchange->head.host : span_of(local.text));
+    uri.path = path;
+    rules_location(&location, route, &uri, exchange->head.host.len > 0 ? exchange->head.host : span_of(local.host));
     exchange_begin(exchange, route->status, SPAN(""));
     exchange_field(exchange, SPAN("Location"), buffer_span(&location));
     exchange_length(exchange, 0);
@@ -190,7 +191,7 @@ static void serve_route(struct front *front, struct exchange *exchange, struct s
         exchange_fail(exchange, 403, 0);
         return;
     case GATEWAY_REDIRECT:
-        redirect(exchange, route);
+        redirect(exchange, path, route);
         return;
     case GATEWAY_CGI:
     case GATEWAY_FASTCGI:

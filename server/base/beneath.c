@@ -16,6 +16,8 @@ static int leads_out(const char *name)
            (len > 3 && strcmp(name + len - 3, "/..") == 0);
 }
 
+enum { ATTEMPTS = 8 };
+
 int beneath_open(int dir_fd, const char *name, enum symlinks symlinks, uint64_t flags)
 {
     static const uint64_t resolve[] = {
@@ -27,6 +29,11 @@ int beneath_open(int dir_fd, const char *name, enum symlinks symlinks, uint64_t 
 
     if (leads_out(name))
         return -EXDEV;
-    int fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof how);
+    int fd = -1;
+    for (int i = 0; fd < 0 && i < ATTEMPTS; i++) {
+        fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof how);
+        if (fd < 0 && errno != EAGAIN) /* something was renamed at that moment: openat2(2) */
+            break;
+    }
     return fd >= 0 ? fd : -errno;
 }

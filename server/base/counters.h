@@ -6,10 +6,9 @@
 #include <stdint.h>
 
 struct counters {
-    _Atomic uint64_t accepted;    /* connections */
-    _Atomic uint64_t requests;    /* answered */
-    _Atomic uint64_t open;        /* connections now */
-    _Atomic uint64_t turned_away; /* connections of clients that had too many */
+    _Atomic uint64_t accepted; /* connections */
+    _Atomic uint64_t requests; /* answered */
+    _Atomic uint64_t open;     /* connections now */
 };
 
 /* For the one writer: no other adds, so no locked instruction is needed. */

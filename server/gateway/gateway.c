@@ -23,9 +23,10 @@
 #include "gateway/passage.h"
 
 enum {
-    RETRY_AFTER = 1, /* seconds */
-    MAX_HELD = 65536,
-    HOLD_US = 300000, /* a pause that ends the holding */
+    RETRY_AFTER = 1,                 /* seconds */
+    MAX_HELD = 65536,                /* of one request's body */
+    MAX_HELD_ALL = 16 * 1024 * 1024, /* of all, on this front */
+    HOLD_US = 300000,                /* a pause that ends the holding */
 };
 
 static void on_timer(evutil_socket_t fd, short what, void *arg);
@@ -46,10 +47,16 @@ void gateway_destroy(struct gateway *gateway)
 
 /* ---- ends ---- */
 
+static void drop_held(struct passage *p)
+{
+    p->gateway->held -= buffer_len(&p->held);
+    buffer_free(&p->held);
+}
+
 static void free_passage(struct passage *p)
 {
     event_free(p->timer);
-    buffer_free(&p->held);
+    drop_held(p);
     buffer_free(&p->head);
     buffer_free(&p->texts);
     buffer_free(&p->filename);
@@ -157,7 +164,7 @@ static void begin_input(struct passage *p)
     if (buffer_len(&p->held) > 0 || p->is.is_input_done) {
         bool has_enough = p->run->down->feed(p->run, buffer_span(&p->held), p->is.is_input_done);
 
-        buffer_free(&p->held);
+        drop_held(p);
         if (has_enough)
             return;
     }
@@ -272,12 +279,19 @@ static const struct run_up up = {
 
 /* ---- what the exchange says ---- */
 
-/* Returns true for "enough": what comes now is for the run to take when it wants. */
-static bool hold(struct passage *p, struct span bytes, bool last)
+static void keep_input(struct passage *p, struct span bytes, bool last)
 {
+    p->gateway->held += bytes.len;
     buffer_append_span(&p->held, bytes);
     p->is.is_input_done = last;
-    if (!last && buffer_len(&p->held) < MAX_HELD) {
+}
+
+/* Returns true for "enough": what comes now is for the run to take when it wants. The exchange is at work on the
+ * connection, so that the passage outlives a run that cannot be opened. */
+static bool hold(struct passage *p, struct span bytes, bool last)
+{
+    keep_input(p, bytes, last);
+    if (!last && buffer_len(&p->held) < MAX_HELD && p->gateway->held < MAX_HELD_ALL) {
         call_in(p, HOLD_US);
         return false;
     }
@@ -295,6 +309,10 @@ static bool on_body(struct exchange *exchange, struct span bytes, bool last)
 
     if (p->is.is_holding)
         return hold(p, bytes, last);
+    if (p->granted_us == 0) { /* it came between the holding's end and the run's turn */
+        keep_input(p, bytes, last);
+        return true;
+    }
     return p->run->down->feed(p->run, bytes, last);
 }
 
@@ -374,8 +392,7 @@ static void fill_variables(struct passage *p, const struct route_target *target)
         .path_info = target->path_info,
         .script_filename = script_filename(p, target),
         .document_root = span_of(target->route->site->root),
-        .server_name =
-            head->host.len > 0 ? head->host : span_of(p->local.text[0] != '\0' ? p->local.text : "localhost"),
+        .server_name = head->host.len > 0 ? head->host : span_of(p->local.host),
         .server_addr = span_of(p->local.text),
         .server_port = span_of(p->local.port),
         .remote_addr = span_of(p->remote.text),
@@ -436,7 +453,8 @@ void gateway_serve(struct gateway *gateway, struct exchange *exchange, const str
         .has_input = exchange->has_body,
     };
     exchange_handle(exchange, &handler, p);
-    if (!exchange->has_body || exchange->head.has_length) {
+    /* A client that waits for 100 (Continue) gets it when its turn has come: its body cannot be had before that. */
+    if (!exchange->has_body || exchange->head.has_length || exchange->head.expect_continue) {
         open_run(p);
         return;
     }

@@ -13,6 +13,7 @@
 
 struct gateway {
     struct gateway_options options;
+    size_t held;        /* bytes of request bodies, in all passages */
     struct reply reply; /* for heads that come whole, which is nearly all */
 };
 

@@ -13,11 +13,17 @@ enum { MAX_INTERIM = 8 }; /* interim heads that a program may send */
 /* Of a body that a program has put in chunks. */
 static const struct chunked_limits chunk_limits = {.max_overhead = 16384, .max_trailers = 16384};
 
-/* Nobody wants more of the output: it is read on, so that the program comes to its end undisturbed. */
-static void finish_early(struct passage *p)
+/* The rest of the request's body is nobody's: the program's input ends here. */
+static void end_input(struct passage *p)
 {
     if (!exchange_body_is_done(p->exchange))
         p->run->down->feed(p->run, SPAN(""), true);
+}
+
+/* Nobody wants more of the output: it is read on, so that the program comes to its end undisturbed. */
+static void finish_early(struct passage *p)
+{
+    end_input(p);
     exchange_end(passage_let_go(p));
 }
 
@@ -73,8 +79,10 @@ static void send_fields(struct exchange *exchange, const struct reply *reply)
 static void redirect(struct passage *p, const struct reply *reply)
 {
     struct gateway *gateway = p->gateway;
-    struct exchange *exchange = passage_let_go(p);
     struct buffer location = {0};
+
+    end_input(p);
+    struct exchange *exchange = passage_let_go(p);
 
     p->exchange = NULL;
     exchange->data = NULL;

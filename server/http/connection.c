@@ -1,11 +1,11 @@
 /*
  * A connection: bytes in, exchanges one after another, bytes out.
  *
- *              first byte           head complete          response sent, client keeps
- *     IDLE ---------------> HEAD -----------------> EXCHANGE ----------------------> IDLE
- *      | timeout, EOF         | refused, timeout        | response sent, not kept; cut
- *      v                      v                         v
- *    CLOSED <------------- LINGER <---------------------+        (LINGER -> CLOSED: EOF or its time is over)
+ *           first byte          complete, refused, too slow             sent, client keeps
+ *     IDLE ------------> HEAD ---------------------------------> EXCHANGE ------------------> IDLE
+ *      | timeout, EOF     | EOF                                   | sent, not kept; cut
+ *      v                  v                                       v
+ *    CLOSED <-------------+------------------------------------ LINGER      (-> CLOSED: EOF, or its time is over)
  *
  * Any state -> CLOSED when the client is gone. IDLE -> LINGER when the client has too many connections: it is told so
  * without being asked.
@@ -15,11 +15,12 @@
  * exchange, so that they stay where they are.
  *
  * Whatever happens, happens between connection_enter() and connection_leave(); only the outermost leave takes the next
- * steps (advance), so that no step is taken inside another.
+ * steps (step()), so that no step is taken inside another.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,6 +33,8 @@ enum {
     LINGER_US = 5000000,
     RETRY_AFTER = 1, /* seconds */
 };
+
+static const struct linger reset = {.l_onoff = 1}; /* SO_LINGER: closing resets the connection */
 
 static void on_reader(evutil_socket_t fd, short what, void *arg);
 static void on_watcher(evutil_socket_t fd, short what, void *arg);
@@ -77,7 +80,10 @@ static void set_resting(struct connection *c, bool on)
         return;
     TAILQ_REMOVE(list_of(c), c, next);
     c->is.is_resting = on;
-    TAILQ_INSERT_TAIL(list_of(c), c, next);
+    if (c->state == CONN_LINGER) /* it gives way first */
+        TAILQ_INSERT_HEAD(list_of(c), c, next);
+    else
+        TAILQ_INSERT_TAIL(list_of(c), c, next);
 }
 
 static void close_connection(struct connection *c)
@@ -159,19 +165,25 @@ void connection_refuse_exchange(struct connection *c, unsigned status)
 
 /* ---- taking steps ---- */
 
+/* Has something come that was not read? A close would reset the connection then. */
+static bool has_unread(const struct connection *c)
+{
+    int n = 0;
+
+    return ioctl(c->fd, FIONREAD, &n) == 0 && n > 0;
+}
+
 /* Ends the connection in the way that tells the client most. A client that would have kept it may have sent the next
  * request before it learns otherwise. A body that only the close delimits would look whole:
  * its cut is told by a reset. */
 static void end_connection(struct connection *c, bool may_have_input, bool must_reset)
 {
-    static const struct linger reset = {.l_onoff = 1};
-
     if (must_reset) {
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
         close_connection(c);
         return;
     }
-    if (may_have_input || buffer_len(&c->in) > 0) {
+    if (may_have_input || buffer_len(&c->in) > 0 || has_unread(c)) {
         linger(c);
         return;
     }
@@ -534,18 +546,26 @@ static void on_writer(evutil_socket_t fd, short what, void *arg)
     connection_leave(c);
 }
 
+/* What was sent and not read is not kept for the client any longer, in the kernel's memory either. */
+static void drop_unread(struct connection *c)
+{
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    c->is.is_broken = true;
+}
+
 /* A deadline has passed: which one follows from the state. */
 static void expire(struct connection *c)
 {
     switch (c->state) {
     case CONN_HEAD:
         change_state(c, CONN_EXCHANGE);
+        connection_reset_patience(c);
         note_request(c, false);
         refuse_head(c, 408, "the head took longer than header_timeout");
         break;
     case CONN_EXCHANGE:
         if (connection_is_out_of_patience(c, &c->going))
-            c->is.is_broken = true; /* it does not read, or too slowly */
+            drop_unread(c); /* it does not read, or too slowly */
         else if (connection_is_out_of_patience(c, &c->coming))
             connection_refuse_exchange(c, 408);
         break;

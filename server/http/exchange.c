@@ -396,12 +396,13 @@ int exchange_retarget(struct exchange *exchange, struct span path_and_query, con
 
 /* ---- addresses ---- */
 
-static void write_address(const struct peer_address *address, struct exchange_address *out)
+void http_write_address(const struct peer_address *address, struct exchange_address *out)
 {
     char *text = out->text, *port = out->port;
 
     text[0] = '\0';
     memcpy(port, "0", 2);
+    snprintf(out->host, sizeof out->host, "localhost");
     if (address->any.sa_family == AF_INET) {
         inet_ntop(AF_INET, &address->in.sin_addr, text, INET6_ADDRSTRLEN);
         snprintf(port, 6, "%u", (unsigned)ntohs(address->in.sin_port));
@@ -414,11 +415,13 @@ static void write_address(const struct peer_address *address, struct exchange_ad
             inet_ntop(AF_INET6, in6, text, INET6_ADDRSTRLEN);
         snprintf(port, 6, "%u", (unsigned)ntohs(address->in6.sin6_port));
     }
+    if (text[0] != '\0')
+        snprintf(out->host, sizeof out->host, strchr(text, ':') != NULL ? "[%s]" : "%s", text);
 }
 
 void exchange_remote(const struct exchange *exchange, struct exchange_address *out)
 {
-    write_address(&exchange->connection->remote, out);
+    http_write_address(&exchange->connection->remote, out);
 }
 
 void exchange_local(const struct exchange *exchange, struct exchange_address *out)
@@ -429,5 +432,5 @@ void exchange_local(const struct exchange *exchange, struct exchange_address *ou
 
     getsockname(exchange->connection->fd, (struct sockaddr *)&bound, &len);
     memcpy(&local, &bound, sizeof local);
-    write_address(&local, out);
+    http_write_address(&local, out);
 }

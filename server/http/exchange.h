@@ -153,6 +153,7 @@ uint64_t exchange_phase(struct exchange *exchange, enum phase phase, uint64_t si
 /* The two ends of the connection as text: "127.0.0.1", "8080". Of a unix socket: "" and "0". */
 struct exchange_address {
     char text[INET6_ADDRSTRLEN], port[6];
+    char host[INET6_ADDRSTRLEN + 2]; /* as it stands in a URI: an IPv6 address in brackets; "localhost" for unix */
 };
 void exchange_remote(const struct exchange *exchange, struct exchange_address *out);
 void exchange_local(const struct exchange *exchange, struct exchange_address *out);

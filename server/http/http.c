@@ -67,19 +67,6 @@ static void set_accepting(struct http *http, bool on)
             event_del(http->listeners[i]);
 }
 
-static void admit(struct http *http, int fd, const struct peer_address *remote)
-{
-    http->n_connections++;
-    counter_add(&http->options.counters->accepted, 1);
-    counter_add(&http->options.counters->open, 1);
-    if (http->options.clients == NULL || clients_enter(http->options.clients, remote)) {
-        connection_accept(http, fd, remote);
-        return;
-    }
-    counter_add(&http->options.counters->turned_away, 1);
-    connection_turn_away(http, fd, remote);
-}
-
 /* The connection that has rested longest gives way. False: none rests. */
 static bool make_room(struct http *http)
 {
@@ -88,6 +75,39 @@ static bool make_room(struct http *http)
     if (c != NULL)
         connection_give_way(c);
     return c != NULL;
+}
+
+/* The client has too many already: it is told so, and from time to time the log. */
+static void turn_away(struct http *http, int fd, const struct peer_address *remote)
+{
+    time_t now = time(NULL);
+    struct exchange_address text;
+
+    if (http->told_of_clients != now) { /* once a second is enough */
+        http_write_address(remote, &text);
+        http->options.refused(http->options.arg, text.text, 429, "more connections than max_connections_per_client");
+        http->told_of_clients = now;
+    }
+    connection_turn_away(http, fd, remote);
+}
+
+static void admit(struct http *http, int fd, const struct peer_address *remote)
+{
+    bool may_enter = http->options.clients == NULL || clients_enter(http->options.clients, remote);
+
+    if (may_enter && http->n_connections >= http->options.max_connections)
+        make_room(http);
+    if (!may_enter && http->n_connections >= http->options.max_connections) {
+        close(fd);
+        return;
+    }
+    http->n_connections++;
+    counter_add(&http->options.counters->accepted, 1);
+    counter_add(&http->options.counters->open, 1);
+    if (may_enter)
+        connection_accept(http, fd, remote);
+    else
+        turn_away(http, fd, remote);
 }
 
 static bool is_exhausted(int error)
@@ -111,8 +131,6 @@ static void on_connection(evutil_socket_t listener, short what, void *arg)
             set_accepting(http, false); /* until one is closed */
         if (fd < 0)
             return;
-        if (http->n_connections >= most)
-            make_room(http);
         memcpy(&remote, &from, sizeof remote);
         admit(http, fd, &remote);
     }

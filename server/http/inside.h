@@ -1,4 +1,4 @@
-/* What http.c, connection.c and exchange.c share, and nobody else. */
+/* What the files that make up connections and exchanges share, and nobody else. */
 #ifndef GATEHOUSE_HTTP_INSIDE_H
 #define GATEHOUSE_HTTP_INSIDE_H
 
@@ -80,6 +80,7 @@ struct http {
     struct event *listeners[64];
     unsigned n_listeners;
     bool is_accepting, is_draining;
+    time_t told_of_clients; /* when the log was last told of a client that has too many */
     struct event *drain_limit;
     void (*drained)(void *arg);
     void *drained_arg;
@@ -178,6 +179,9 @@ static inline bool connection_awaits_body(const struct connection *c)
 {
     return c->exchange->is.wants_body && !c->exchange->is.body_done && !c->exchange->is.ended;
 }
+
+/* exchange.c */
+void http_write_address(const struct peer_address *address, struct exchange_address *out);
 
 /* body.c */
 

@@ -77,15 +77,19 @@ static bool is_over(const struct patience *patience)
     return patience->since_us != 0 && clock_us() >= patience->since_us + patience->left_us;
 }
 
+static void earn_taken(struct connection *c)
+{
+    uint64_t taken = count_taken(c);
+
+    if (taken > c->taken)
+        connection_earn(c, &c->going, taken - c->taken);
+    c->taken = taken;
+}
+
 bool connection_is_out_of_patience(struct connection *c, struct patience *patience)
 {
-    if (patience == &c->going && is_over(patience)) {
-        uint64_t taken = count_taken(c), n = taken - c->taken;
-
-        c->taken = taken;
-        if (n > 0)
-            connection_earn(c, patience, n);
-    }
+    if (patience == &c->going && is_over(patience))
+        earn_taken(c);
     return is_over(patience);
 }
 
@@ -103,10 +107,13 @@ void connection_watch_patience(struct connection *c)
 {
     bool is_coming = connection_awaits_body(c), is_going = connection_is_sending(c);
     bool was_waiting = c->coming.since_us != 0 || c->going.since_us != 0;
-    uint64_t now = is_coming || is_going || was_waiting ? clock_us() : 0, deadline = UINT64_MAX;
+    uint64_t now, deadline = UINT64_MAX;
 
+    if (!is_going && c->going.since_us != 0)
+        earn_taken(c);
     if (is_going && c->going.since_us == 0)
         c->taken = count_taken(c);
+    now = is_coming || is_going || was_waiting ? clock_us() : 0;
     watch(&c->coming, is_coming, now);
     watch(&c->going, is_going, now);
     if (is_coming)
@@ -276,6 +283,8 @@ void connection_send_file(struct connection *c, int fd, uint64_t offset, uint64_
     c->file.left = length;
     c->file.release = release;
     c->file.arg = arg;
-    if (!connection_flush(c) && !c->is.is_broken)
-        connection_want_writing(c, true);
+    if (connection_flush(c) || c->is.is_broken)
+        return;
+    connection_want_writing(c, true);
+    connection_watch_patience(c);
 }

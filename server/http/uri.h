@@ -27,8 +27,8 @@ struct uri {
  */
 int uri_read(struct uri *out, struct span path_and_query, char *room, const char **why_out);
 
-/* Appends "?" and the query, if there is one, with every byte that RFC 3986 does not allow in one as %XX; what is escaped
- * already stays as it is. For Location. */
+/* Appends "?" and the query, if there is one, with every byte that RFC 3986 does not allow in one as %XX; what is
+ * escaped already stays as it is. For Location. */
 void uri_append_query(struct buffer *to, const struct uri *uri);
 
 /* Appends the path with every byte that RFC 3986 does not allow in one as %XX: for Location and links. */

@@ -171,7 +171,8 @@ void files_redirect_to_slash(struct exchange *exchange, struct span path)
     uri_append_encoded(&location, path);
     buffer_append_span(&location, SPAN("/"));
     uri_append_query(&location, &exchange->uri);
-    exchange_begin(exchange, 301, SPAN(""));
+    bool is_plain = exchange->head.method == METHOD_GET || exchange->head.method == METHOD_HEAD;
+    exchange_begin(exchange, is_plain ? 301 : 308, SPAN("")); /* 301 would make a POST a GET */
     exchange_field(exchange, SPAN("Location"), buffer_span(&location));
     exchange_length(exchange, 0);
     buffer_free(&location);
@@ -194,13 +195,33 @@ static void send_listing(struct exchange *exchange, struct listing *listing, str
     exchange_end(exchange);
 }
 
+static unsigned status_of(int error)
+{
+    switch (error) {
+    case -EACCES:
+    case -EPERM:
+    case -EXDEV:
+    case -ELOOP:
+        return 403;
+    case -ENOENT:
+    case -ENOTDIR:
+    case -ENAMETOOLONG:
+        return 404;
+    case -EMFILE:
+    case -ENFILE:
+        return 503;
+    default:
+        return 500;
+    }
+}
+
 static void fail(struct exchange *exchange, int error, struct span path)
 {
-    bool is_forbidden = error == -EACCES || error == -EXDEV || error == -ELOOP || error == -EPERM;
+    unsigned status = status_of(error);
 
-    if (is_forbidden)
-        log_warning("[%s] 403 %.*s: %s", exchange->id, (int)path.len, path.at, open_files_why(error));
-    exchange_fail(exchange, is_forbidden ? 403 : error == -EMFILE || error == -ENFILE ? 503 : 404, 0);
+    if (status != 404)
+        log_warning("[%s] %u %.*s: %s", exchange->id, status, (int)path.len, path.at, open_files_why(error));
+    exchange_fail(exchange, status, 0);
 }
 
 /* `name` is relative to the root, "." for itself. */
@@ -258,7 +279,7 @@ static void serve_file(struct open_files *files, const struct config_site *site,
     choose(files, site, exchange, name, &r);
     if (r.coding == NULL && accept_identity(&exchange->head) == 0) {
         open_file_release(r.file);
-        exchange_fail(exchange, 406, 0);
+        exchange_fail_with(exchange, 406, SPAN("Vary"), SPAN("Accept-Encoding"));
         return;
     }
     answer(exchange, &r);

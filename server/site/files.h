@@ -12,8 +12,8 @@
 #include "site/open_files.h"
 
 /*
- * Answers an exchange with the file at `path` (decoded, begins with "/", a NUL behind it): the last word. A directory is
- * redirected to its name with a slash; with the slash it is listed, if the site does that. as_source: see
+ * Answers an exchange with the file at `path` (decoded, begins with "/", a NUL behind it): the last word. A directory
+ * is redirected to its name with a slash; with the slash it is listed, if the site does that. as_source: see
  * open_files_take().
  */
 void files_serve(struct open_files *files, const struct config_site *site, struct exchange *exchange, struct span path,
@@ -23,7 +23,7 @@ void files_serve(struct open_files *files, const struct config_site *site, struc
 void files_redirect_to_slash(struct exchange *exchange, struct span path);
 
 /*
- * The site's own page for an error: appends the file at `name` (a path below root) and returns its type. Empty when
+ * The site's own page for an error: appends the file at `path` (below root) and returns its type. Empty when
  * there is none or it is larger than 64 KiB: nothing is appended then, and the log says why.
  */
 struct span files_read_page(struct open_files *files, const struct config_site *site, const char *path,

@@ -103,9 +103,9 @@ static int read_entries(struct listing *listing, DIR *dir, bool (*shows)(void *a
             listing->is_cut = true;
             return 0;
         }
-        if (fstatat(dirfd(dir), entry->d_name, &about, 0) != 0)
-            continue; /* gone meanwhile, or a link to nothing */
-        if ((S_ISREG(about.st_mode) || S_ISDIR(about.st_mode)) && shows(arg, entry->d_name))
+        if (!shows(arg, entry->d_name) || fstatat(dirfd(dir), entry->d_name, &about, 0) != 0)
+            continue; /* not for anybody, gone meanwhile, or a link to nothing */
+        if (S_ISREG(about.st_mode) || S_ISDIR(about.st_mode))
             add_entry(listing, &room, entry->d_name, &about);
     }
 }

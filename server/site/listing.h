@@ -19,7 +19,7 @@
 #include "base/buffer.h"
 #include "base/span.h"
 
-enum { LISTING_MOST = 10000 }; /* names that are looked at; of a larger directory the page says that it is not whole */
+enum { LISTING_MOST = 2000 }; /* names that are looked at; of a larger directory the page says that it is not whole */
 
 struct listing_entry {
     char *name; /* any bytes but "/" and NUL */
@@ -52,10 +52,10 @@ struct listing_view {
 struct listing_view listing_view(struct span query);
 
 /*
- * Reads the directory, in no order. dir_fd stays the caller's and may be O_PATH; links are followed. Only regular files
- * and directories are listed, and of them those that `shows` returns true for: it is given the name and says by the
- * site's rules whether a request for it could be answered. Blocks as long as the file system takes. Returns 0, or
- * -errno. What *listing was is forgotten, not freed; after an error it is empty.
+ * Reads the directory, in no order. dir_fd stays the caller's and may be O_PATH. Listed are regular files and
+ * directories that `shows` returns true for: it is asked first, by name, and of what it refuses no link is followed.
+ * Blocks as long as the file system takes. Returns 0, or -errno. What *listing was is forgotten, not freed; after an
+ * error it is empty.
  */
 int listing_read(struct listing *listing, int dir_fd, bool (*shows)(void *arg, const char *name), void *arg);
 void listing_free(struct listing *listing);

@@ -12,25 +12,19 @@
 #include "log.h"
 #include "site/mime.h"
 #include "site/rules.h"
+#include "site/sources.h"
 
 enum {
     KEPT = 1024,       /* slots of the table; a power of two */
-    SWEEP_SECONDS = 5, /* what was not used for so long is closed */
+    SWEEP_SECONDS = 2, /* what was not used for so long is closed */
     LOOK_US = 1000000, /* how long one is used before all is looked at anew */
-};
-
-/* Where what a route runs is. */
-struct programs {
-    char *path; /* NULL: nowhere */
-    char *real; /* its real path, as long as `about` is what is there; NULL: nothing is */
-    struct stat about;
 };
 
 struct open_files {
     const struct config *config;
-    int *root_fds;             /* by site */
-    int *route_fds;            /* by route: its own directory; -1: it has none */
-    struct programs *programs; /* by route */
+    int *root_fds;  /* by site */
+    int *route_fds; /* by route: its own directory; -1: it has none */
+    struct sources *sources;
     struct open_file *kept[KEPT];
     unsigned n_kept;
     struct event *sweep;
@@ -120,6 +114,18 @@ static void keep(struct open_files *files, struct open_file *file)
         event_add(files->sweep, &sweep_interval);
 }
 
+/* beneath_open(); where descriptors are short, those of kept files are given up for it. */
+static int open_beneath(struct open_files *files, int dir_fd, const char *name, enum symlinks symlinks, uint64_t flags)
+{
+    int fd = beneath_open(dir_fd, name, symlinks, flags);
+
+    if ((fd != -EMFILE && fd != -ENFILE) || files->n_kept == 0)
+        return fd;
+    for (unsigned i = 0; i < KEPT; i++)
+        forget(files, i);
+    return beneath_open(dir_fd, name, symlinks, flags);
+}
+
 /* ---- roots and directories ---- */
 
 static int open_directory(const char *what, const char *path)
@@ -148,30 +154,6 @@ static int open_directories(struct open_files *files)
     return 0;
 }
 
-static bool has_programs(const struct config_route *route)
-{
-    return route->gateway == GATEWAY_CGI || route->gateway == GATEWAY_FASTCGI;
-}
-
-/* Where what the route runs is: its directory, its program, its pool's, or what its prefix is below the root. NULL: the
- * suffix tells, or nothing of it is here. */
-static char *place_of_programs(const struct config_route *route)
-{
-    const char *at = route->dir != NULL ? route->dir : route->program;
-    struct buffer path = {0};
-
-    if (route->gateway == GATEWAY_FASTCGI && route->pool->kind == POOL_MANAGED)
-        at = route->pool->command.at[0];
-    if (at != NULL)
-        return memory_copy(at, strlen(at));
-    if (!has_programs(route) || route->match == ROUTE_SUFFIX ||
-        (route->pool != NULL && route->pool->kind != POOL_SCRIPTS))
-        return NULL;
-    buffer_printf(&path, "%s%s", route->site->root, route->pattern);
-    buffer_append(&path, "", 1);
-    return buffer_at(&path);
-}
-
 struct open_files *open_files_create(struct event_base *base, const struct config *config)
 {
     struct open_files *files = memory_zeroed(1, sizeof *files);
@@ -180,9 +162,7 @@ struct open_files *open_files_create(struct event_base *base, const struct confi
     files->sweep = evtimer_new(base, on_sweep, files);
     files->root_fds = memory_zeroed(config->n_sites, sizeof *files->root_fds);
     files->route_fds = memory_zeroed(config->n_routes + 1, sizeof *files->route_fds);
-    files->programs = memory_zeroed(config->n_routes + 1, sizeof *files->programs);
-    for (size_t i = 0; i < config->n_routes; i++)
-        files->programs[i].path = place_of_programs(config->routes[i]);
+    files->sources = sources_create(config, files->root_fds, files->route_fds);
     if (open_directories(files) == 0)
         return files;
     open_files_destroy(files);
@@ -195,85 +175,23 @@ void open_files_destroy(struct open_files *files)
         forget(files, i);
     for (size_t i = 0; i < files->config->n_sites; i++)
         close(files->root_fds[i]);
-    for (size_t i = 0; i < files->config->n_routes; i++) {
+    for (size_t i = 0; i < files->config->n_routes; i++)
         close(files->route_fds[i]);
-        free(files->programs[i].path);
-        free(files->programs[i].real);
-    }
     event_free(files->sweep);
     free(files->root_fds);
     free(files->route_fds);
-    free(files->programs);
+    sources_destroy(files->sources);
     free(files);
 }
 
 /* ---- what may be opened ---- */
-
-static bool is_beneath(struct span path, struct span directory)
-{
-    return span_starts(path, directory) && (path.len == directory.len || path.at[directory.len] == '/');
-}
-
-/* The real path of what was opened, as it was before it was deleted if it has been since. False: it is not known. */
-static bool find_path(int fd, char path[PATH_MAX])
-{
-    const struct span deleted = SPAN(" (deleted)");
-    char link[40];
-    struct stat about;
-
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t len = readlink(link, path, PATH_MAX);
-    if (len < 0 || len == PATH_MAX || fstat(fd, &about) != 0)
-        return false;
-    if (about.st_nlink == 0 && span_ends((struct span){path, (size_t)len}, deleted))
-        len -= (ssize_t)deleted.len;
-    path[len] = '\0';
-    return true;
-}
-
-/* The real path of what the route runs, or NULL. Links on the way may have been turned since the last time. */
-static const char *find_programs(struct programs *programs)
-{
-    struct stat about;
-
-    if (programs->path == NULL || stat(programs->path, &about) != 0)
-        return NULL;
-    if (programs->real == NULL || !is_unchanged(&about, &programs->about)) {
-        free(programs->real);
-        programs->real = realpath(programs->path, NULL);
-        programs->about = about;
-    }
-    return programs->real;
-}
-
-/* Does the route run what is at that real path? A directory of programs that the whole site is in says nothing of its
- * files. */
-static bool runs(const struct open_files *files, const struct config_site *site, const struct config_route *route,
-                 struct span path)
-{
-    const char *programs = find_programs(&files->programs[route->index]);
-    char root[PATH_MAX];
-
-    if (programs != NULL && is_beneath(path, span_of(programs)))
-        return !find_path(files->root_fds[site->index], root) || !is_beneath(span_of(root), span_of(programs));
-    return route->site == site && route->match == ROUTE_SUFFIX && has_programs(route) &&
-           span_ends(path, span_of(route->pattern));
-}
-
-static bool is_run(const struct open_files *files, const struct config_site *site, struct span path)
-{
-    for (size_t i = 0; i < files->config->n_routes; i++)
-        if (runs(files, site, files->config->routes[i], path))
-            return true;
-    return false;
-}
 
 /* Is what was opened a program, or among programs? By its real path, so that no link and no second way leads to it. */
 static bool is_source(const struct open_files *files, const struct config_site *site, int fd)
 {
     char path[PATH_MAX];
 
-    return !find_path(fd, path) || is_run(files, site, span_of(path));
+    return !sources_real_path(fd, path) || sources_has(files->sources, site, span_of(path));
 }
 
 /* A sibling that is older than the file was made of what the file was before. To the second: some of the programs that
@@ -318,7 +236,7 @@ int open_files_take(struct open_files *files, const struct config_site *site, co
     if (rules_is_hidden(site, span_of(name)))
         return -EPERM;
     /* Not blocking: opening a FIFO would wait for a writer. */
-    int fd = beneath_open(files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    int fd = open_beneath(files, files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return fd == -ENXIO ? -EACCES : fd; /* a socket */
     int error = fstat(fd, &about) != 0    ? -errno
@@ -341,10 +259,11 @@ int open_files_take(struct open_files *files, const struct config_site *site, co
     return 0;
 }
 
-static enum route_file look_beneath(int dir_fd, const struct config_site *site, const char *name)
+static enum route_file look_beneath(struct open_files *files, int dir_fd, const struct config_site *site,
+                                    const char *name)
 {
     struct stat about;
-    int fd = beneath_open(dir_fd, name, site->symlinks, O_PATH);
+    int fd = open_beneath(files, dir_fd, name, site->symlinks, O_PATH);
 
     if (fd < 0)
         return ROUTE_FILE_NONE;
@@ -361,10 +280,10 @@ enum route_file open_files_look(struct open_files *files, const struct config_ro
                                 const struct config_site *site, const char *name)
 {
     if (route != NULL && route->dir != NULL)
-        return look_beneath(files->route_fds[route->index], site, name);
+        return look_beneath(files, files->route_fds[route->index], site, name);
     if (find_kept(files, site, name) != NULL)
         return ROUTE_FILE_REGULAR;
-    return look_beneath(files->root_fds[site->index], site, name);
+    return look_beneath(files, files->root_fds[site->index], site, name);
 }
 
 int open_files_directory(struct open_files *files, const struct config_site *site, const char *name,
@@ -375,15 +294,14 @@ int open_files_directory(struct open_files *files, const struct config_site *sit
 
     if (strcmp(name, ".") != 0 && rules_is_hidden(site, span_of(name)))
         return -EPERM;
-    fd = beneath_open(files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_DIRECTORY);
+    fd = open_beneath(files, files->root_fds[site->index], name, site->symlinks, O_RDONLY | O_DIRECTORY);
     if (fd < 0)
         return fd;
-    if (!find_path(fd, real) || is_run(files, site, span_of(real))) {
+    if (!sources_real_path(fd, real) || sources_has(files->sources, site, span_of(real))) {
         close(fd);
         return -EPERM;
     }
     *out = (struct open_directory){.files = files, .site = site, .name = name, .fd = fd};
-    memcpy(out->real, real, strlen(real) + 1);
     return 0;
 }
 
@@ -403,7 +321,7 @@ bool open_directory_shows(void *arg, const char *name)
 {
     const struct open_directory *directory = arg;
     bool is_root = strcmp(directory->name, ".") == 0;
-    char path[PATH_MAX], real[PATH_MAX];
+    char path[PATH_MAX];
     struct stat about;
 
     if ((size_t)snprintf(path, sizeof path, "%s%s%s", is_root ? "" : directory->name,
@@ -412,17 +330,7 @@ bool open_directory_shows(void *arg, const char *name)
     if (rules_is_hidden(directory->site, span_of(path)) ||
         fstatat(directory->fd, name, &about, AT_SYMLINK_NOFOLLOW) != 0)
         return false;
-    if (S_ISLNK(about.st_mode))
-        return shows_link(directory, path);
-    if ((size_t)snprintf(real, sizeof real, "%s/%s", directory->real, name) >= sizeof real)
-        return false;
-    for (size_t i = 0; i < directory->files->config->n_routes; i++) { /* as they were when the directory was opened */
-        const char *programs = directory->files->programs[i].real;
-
-        if (programs != NULL && strcmp(programs, real) == 0)
-            return false;
-    }
-    return true;
+    return !S_ISLNK(about.st_mode) || shows_link(directory, path);
 }
 
 const char *open_files_why(int error)

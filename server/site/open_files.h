@@ -2,14 +2,13 @@
  * The files of all sites, opened by their sites' rules and kept for a while.
  *
  * A kept one is used for a second, and only if the path still leads to the same inode with the same size and the same
- * times of change to the nanosecond: one fstatat() instead of openat2(), fstat() and close(). The content is always read
- * from the file itself. Once a second all is looked at anew: links on the way, rules, precompressed siblings.
+ * times of change to the nanosecond: one fstatat() instead of openat2(), fstat() and close(). The content is always
+ * read from the file itself. Once a second all is looked at anew: links on the way, rules, precompressed siblings.
  */
 #ifndef GATEHOUSE_SITE_OPEN_FILES_H
 #define GATEHOUSE_SITE_OPEN_FILES_H
 
 #include <event2/event.h>
-#include <limits.h>
 #include <sys/stat.h>
 
 #include "config.h"
@@ -84,15 +83,14 @@ struct open_directory {
     struct open_files *files;
     const struct config_site *site;
     const char *name; /* as given */
-    char real[PATH_MAX];
 };
 
 /* Opens it; "." is the root itself. `name` lives as long as *out. 0, or -errno as above. */
 int open_files_directory(struct open_files *files, const struct config_site *site, const char *name,
                          struct open_directory *out);
 
-/* For listing_read(), with a struct open_directory: would a request for that name in it be answered with more than 403?
- */
+/* For listing_read(), with a struct open_directory: is that name listed? Not what is hidden, nor a link that is not
+ * followed or leads to a program. */
 bool open_directory_shows(void *arg, const char *name);
 
 /* What the errno above stands for, for the log. */

@@ -98,17 +98,17 @@ static bool take_candidate(const struct question *q, const char *word, bool is_l
     rules_candidate(q->room, word, q->asked);
     buffer_append(q->room, "", 1);
     path = in_room(q);
+    if (take_route(q, path))
+        return q->out->as == RESOLVED_ROUTE || is_last;
     if (span_ends(path, SPAN("/"))) {
         if (take_directory(q, path))
             return true;
-    } else if (take_route(q, path)) {
-        return q->out->as == RESOLVED_ROUTE || is_last;
-    } else if (look_at(q, path) == ROUTE_FILE_REGULAR || is_last) {
-        take_file(q, path);
-        return true;
+        path = q->asked; /* what is in the room may be something else by now */
+    } else if (look_at(q, path) == ROUTE_FILE_REGULAR) {
+        is_last = true;
     }
     if (is_last)
-        take_file(q, q->asked);
+        take_file(q, path);
     return is_last;
 }
 
@@ -120,6 +120,10 @@ void resolve(const struct config_site *site, struct span path, route_look *look,
 
     if (take_route(&q, path))
         return;
+    if (rules_is_hidden(site, path)) { /* whether there is such a file or not */
+        take_file(&q, path);
+        return;
+    }
     for (size_t i = 0; i < words->n; i++)
         if (take_candidate(&q, words->at[i], i + 1 == words->n))
             return;

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import threading
 import time
 import urllib.parse
@@ -19,6 +20,7 @@ import pytest
 
 from client import Closed
 from processes import wait_for
+from server import BINARY
 
 PAST = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's own example
 PAST_FORMS = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
@@ -322,7 +324,8 @@ def test_coding_in_two_fields(server):
 @pytest.mark.parametrize("target", ["/page.html", "/ten.txt"])
 def test_nothing_acceptable(server, target, accept):
     fields = {"Accept-Encoding": accept}
-    assert ask(server, target, fields).status == 406
+    response = ask(server, target, fields)
+    assert response.status == 406 and response.get("vary") == "Accept-Encoding"
     assert ask(server, target, fields, "HEAD").status == 406
     assert ask(server, "/nothing", fields).status == 404
 
@@ -704,6 +707,20 @@ def test_client_gone(server, fresh):
 
 # Files that change.
 
+def test_more_files_than_descriptors(lab, monkeypatch):
+    """What is kept open gives way to what is asked for."""
+    wrapper = lab.file("few", f'#!/bin/sh\nulimit -n 120\nexec {BINARY} "$@"\n', 0o755)
+    monkeypatch.setattr("server.BINARY", wrapper)
+    for n in range(300):
+        put(lab, f"root/{n}.txt", b"%d" % n)
+    server = lab.serve("[site *]\nroot = {root}\n")
+    with server.connect() as client:
+        for n in range(300):
+            response = client.get(f"/{n}.txt")
+            assert response.status == 200 and response.body == b"%d" % n
+        assert server.get("/0.txt").body == b"0"
+
+
 def test_replaced_by_another(server, fresh):
     name = fresh("replaced.txt")
     put(server.lab, "root/" + name, b"one")
@@ -1000,6 +1017,35 @@ def test_program_behind_a_link(lab):
         os.replace(lab.here("root/next"), lab.here("root/now"))
 
 
+def test_programs_below_a_link_that_is_turned(lab):
+    """The root itself is behind the link."""
+    for release in ("one", "two"):
+        put(lab, f"{release}/www/scripts/x", SOURCE + release.encode(), mode=0o755)
+    os.symlink("one", lab.here("cur"))
+    server = lab.serve("[site *]\nroot = {path}/cur/www\n[route /run/*]\ngateway = cgi\ndir = {path}/cur/www/scripts\n")
+    with server.connect() as client:
+        assert client.get("/run/x").body == b"ran " and client.get("/scripts/x").status == 403
+        os.symlink("two", lab.here("next"))
+        os.replace(lab.here("next"), lab.here("cur"))
+        until = time.monotonic() + 1.5  # beyond what is remembered of files
+        while time.monotonic() < until:
+            response = client.get("/scripts/x")
+            assert response.status in (403, 404) and b"source" not in response.body
+            time.sleep(0.02)
+        assert client.get("/run/x").body == b"ran "
+
+
+def test_program_of_another_site(lab):
+    """The one site runs what the other, with the same root, would show."""
+    put(lab, "root/x.php", SOURCE, mode=0o755)
+    put(lab, "root/page.txt", b"a page")
+    server = lab.serve("[site one.test]\nroot = {root}\n[route *.php]\ngateway = cgi\n[site *]\nroot = {root}\n")
+    assert ask(server, "/x.php", host="one.test").body == b"ran "
+    response = ask(server, "/x.php")
+    assert response.status == 403 and b"source" not in response.body
+    assert ask(server, "/page.txt").body == b"a page"
+
+
 def test_program_that_comes_later(lab):
     """The directory that a route runs programs from is made after the start."""
     server = lab.serve("[site *]\nroot = {root}\n[route /late/*]\ngateway = cgi\n")
@@ -1019,6 +1065,15 @@ def test_program_of_a_pool(lab):
                        "[pool count]\ncommand = {root}/count\npm = static\npm.max_children = 1\n")
     assert ask(server, "/fast/").status == 200
     assert ask(server, "/count").status == 403
+
+
+def test_script_in_the_command_of_a_pool(lab):
+    """It is the interpreter that the command names first."""
+    put(lab, "root/app.py", "import time  # source\ntime.sleep(1000)\n")
+    server = lab.serve("[site *]\nroot = {root}\n[route /fast/*]\ngateway = fastcgi\npool = app\n"
+                       "[pool app]\ncommand = python3 {root}/app.py\npm = static\npm.max_children = 1\n")
+    response = ask(server, "/app.py")
+    assert response.status == 403 and b"source" not in response.body
 
 
 # Links.
@@ -1301,6 +1356,18 @@ def test_front_controller_gets_bodies(server):
     assert response.status == 200 and response.body == b""
 
 
+def test_hidden_does_not_go_to_the_front_controller(server):
+    """Whether it is there or not."""
+    for target in ("/.env", "/.git/config", "/docs/.none", "/none.bak"):
+        assert ask(server, target, host="front.test").status == 403, target
+
+
+def test_directory_with_a_body(server):
+    """The method stays, so that the body is sent again."""
+    response = ask(server, "/blog?x=1", method="POST", body=b"hello", host="front.test")
+    assert response.status == 308 and response.get("location") == "/blog/?x=1"
+
+
 def test_what_is_there_comes_before_the_front_controller(server):
     assert ask(server, "/page.html", host="front.test").body == b"<p>a page\n"
     assert ask(server, "/docs/", host="front.test").body == b"<p>docs\n"
@@ -1336,6 +1403,38 @@ def test_other_words_of_try(server):
     assert ask(server, "/docs/", host="words.test").body == b"<p>docs\n"
     response = ask(server, "/none", host="own.test")
     assert response.status == 410 and response.body == b"<p>a page\n"
+
+
+def test_routes_that_try_leads_to(lab):
+    """Also one whose path looks like a directory's; a redirect goes by the path that leads to it."""
+    lab.script("show", SHOW)
+    put(lab, "root/page.txt", b"a page")
+    server = lab.serve("""
+        [site *]
+        root = {root}
+        try = $path $path/ /api/
+        [route /api/*]
+        gateway = cgi
+        program = {cgi}/show
+        [site moved.test]
+        root = {root}
+        try = $path /old/thing
+        [route /old/*]
+        gateway = redirect
+        to = https://x.test/new/$rest
+        """)
+    assert ask(server, "/page.txt").body == b"a page"
+    values = shown(ask(server, "/none/such?x"))
+    assert values["REQUEST_URI"] == "/none/such?x" and values["SCRIPT_NAME"].startswith("/api")
+    response = ask(server, "/abcdefghijkl", host="moved.test")
+    assert response.status == 302 and response.get("location") == "https://x.test/new/thing"
+
+
+def test_try_ends_with_no_status_that_needs_more(lab):
+    """405 would have to name the methods."""
+    config = lab.config("[site *]\nroot = {root}\ntry = $path =405\n")
+    done = subprocess.run([BINARY, "check", "-c", config], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode != 0 and "405" in done.stderr
 
 
 # Error pages.

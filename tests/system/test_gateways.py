@@ -333,6 +333,24 @@ def test_local_redirect_leaves_no_body_behind(server, here):
     assert not [record for record in server.records() if "smuggled" in record["uri"]]
 
 
+def test_local_redirect_before_the_body_ends(lab):
+    """Nobody gives the program the rest: its input ends."""
+    lab.file("root/elsewhere.txt", b"elsewhere\n")
+    lab.script("aside.sh", """
+        #!/bin/sh
+        printf 'Location: /elsewhere.txt\\n\\n'
+        cat > /dev/null
+        [ -z "$QUERY_STRING" ] || echo over > "$QUERY_STRING"
+        """)
+    server = lab.serve(CONFIG.replace("dir = {cgi}", "dir = {cgi}\nmax_running = 1\nqueue = 0"))
+    with server.connect() as client:
+        client.send(b"POST /cgi-bin/aside.sh?%b HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345" %
+                    lab.here("over").encode())
+        assert client.read().body == b"elsewhere\n"
+    assert lab.wait_file("over") == "over\n"
+    wait_for(lambda: server.answers("/cgi-bin/aside.sh"), "the program's place to be free")
+
+
 @pytest.mark.parametrize("how, member, value", [("exit3", "exit", 3), ("segv", "signal", "SIGSEGV"),
                                                 ("kill", "signal", "SIGKILL")])
 def test_end_within_the_answer(server, how, member, value):
@@ -512,6 +530,58 @@ def test_client_gone_from_the_queue(lab):
         lab.file("gate.go")
         assert running.read().status == 200
     wait_for(lambda: server.answers("/short/hello.sh"), "the route to be free")
+
+
+PAUSES = """
+    [site *]
+    root = {root}
+    [route /cgi-bin/*]
+    gateway = cgi
+    dir = {cgi}
+    max_running = 1
+    queue_timeout = 20s
+    [route /free/*]
+    gateway = cgi
+    dir = {cgi}
+    [route /fcgi/*]
+    gateway = fastcgi
+    pool = count
+    [pool count]
+    command = {cgi}/count
+    pm = static
+    pm.max_children = 1
+"""
+
+CHUNKED_POST = "POST {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nAAAAA\r\n"
+
+
+def outlast_holding(server):
+    """Returns when a program has been started because its client paused, which it does from now on."""
+    path = server.lab.here("paused")
+    with server.connect() as client:
+        client.send(CHUNKED_POST.format(f"/free/count?started={path}").encode())
+        server.lab.wait_file("paused")
+
+
+@BOTH
+@pytest.mark.parametrize("ends", [False, True], ids=["goes-on", "ends"])
+def test_body_that_comes_while_queued(lab, count, ends):
+    """In chunks, with a pause after the first: all of it goes to the program, and its end."""
+    server = lab.serve(PAUSES)
+    with server.connect() as running, server.connect() as client:
+        running.send_request("GET", f"{count}?started={lab.here('busy')}&wait={lab.here('go')}")
+        lab.wait_file("busy")
+        client.send(CHUNKED_POST.format(f"{count}?echo&started={lab.here('started')}").encode())
+        outlast_holding(server)
+        client.send(b"5\r\nBBBBB\r\n" + (b"0\r\n\r\n" if ends else b""))
+        assert server.get("/nothing").status == 404  # what was sent before has been looked at
+        assert not os.path.exists(lab.here("started"))
+        lab.file("go")
+        assert running.read().status == 200
+        lab.wait_file("started")
+        if not ends:
+            client.send(b"5\r\nCCCCC\r\n0\r\n\r\n")
+        assert client.read().body == (b"AAAAABBBBB" if ends else b"AAAAABBBBBCCCCC")
 
 
 @pytest.mark.parametrize("fronts", [1, 2])

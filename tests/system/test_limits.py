@@ -189,7 +189,7 @@ def trailers_of(n):
 
 
 def overhead_of(n):
-    """A chunk whose first line has n bytes."""
+    """A chunk of one byte whose first line has n bytes: n + 1 more of framing than of data, of which 16 are free."""
     return chunked(chunk(1, b";x=" + b"x" * (n - 6)) + LAST)
 
 
@@ -200,7 +200,7 @@ def empty_lines(n):
 LIMITS = {"max_head": (head_of, 2048, 2049, 431), "max_target": (target_of, 1024, 1025, 414),
           "max_field": (field_of, 512, 513, 431), "max_fields": (fields_of, 10, 11, 431),
           "max_body": (length_of, 1000, 1001, 413), "max_body-chunked": (chunks_of, 1000, 1001, 413),
-          "max_trailers": (trailers_of, 100, 101, 431), "max_chunk_overhead": (overhead_of, 1016, 1017, 400),
+          "max_trailers": (trailers_of, 100, 101, 431), "max_chunk_overhead": (overhead_of, 1015, 1016, 400),
           "empty-lines": (empty_lines, 2, 3, 400)}
 
 
@@ -441,6 +441,33 @@ def test_reader_that_is_slow(lab, name):
         assert body == BIG if name == "file" else body.startswith(b"x" * 8_000_000 + b"pid=")
 
 
+def test_reader_with_pauses(lab):
+    """It takes much, then nothing for a while, again and again: no pause is too long, but all of them together are."""
+    server = serve(lab, body_timeout="500ms", min_rate="500")
+    with server.connect() as client:
+        client.send_request("GET", "/cgi-bin/count?bytes=1000000000")
+        for _ in range(10):
+            for _ in range(128):
+                assert client.socket.recv(65536, socket.MSG_WAITALL)
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize("n", [0, 1_500_000, 1_900_000])
+def test_reader_of_ranges_that_is_silent(lab, n):
+    """They are those of a file that a program has named instead of an answer. The client has not read either the n
+    bytes that came before, as many as the socket holds."""
+    server = serve(lab, body_timeout="300ms")
+    os.truncate(lab.file("root/huge"), 300_000_000)
+    lab.file("answer", "Location: /huge\n\n")
+    with Peer(server, takes=4096) as client:
+        client.send_request("GET", "/huge", fields=[("Range", f"bytes=0-{n}")])
+        wait_for(lambda: is_logged(server, "/huge"), "the end of the first request")
+        client.send_request("GET", f"/cgi-bin/say.sh?{lab.here('answer')}",
+                            fields=[("Range", "bytes=0-100000000,200000000-200000010")])
+        wait_for(lambda: is_logged(server, "/cgi-bin/say.sh"), "the end of the second request")
+        wait_for(lambda: processes.tcp_connections(server.fronts()) == 0, "the end of the connection")
+
+
 def outlast_body_timeout(server):
     """Returns when another client has been refused for its silence, which began with the call."""
     with server.connect() as client:
@@ -574,6 +601,19 @@ def test_last_answer_is_not_lost(lab):
     expect_no_canary(server)
 
 
+def test_answer_before_what_nobody_reads(lab):
+    """The head ends where a read does, and much is behind it: the answer must not be taken from the client."""
+    server = serve(lab)
+    lab.file("root/part", BIG[:300_000])
+    head = b"GET /part HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: "
+    with Peer(server, takes=16384) as client:
+        client.send(head + b"x" * (4096 - len(head) - 4) + b"\r\n\r\n" + b"z" * 50_000)
+        wait_for(lambda: is_logged(server, "/part"), "the end of the request")
+        response = client.read()
+        assert response.closes and response.body == BIG[:300_000]
+        client.expect_close()
+
+
 def ask(client):
     return client.get("/a.txt").status
 
@@ -659,6 +699,7 @@ def test_idle_connections_give_way(lab):
     lab.file("gate.go")
     assert busy.read().body == b"through\n"
     close([busy] + idle + more)
+
 
 
 @pytest.mark.parametrize("fronts", [1, 2])
@@ -792,6 +833,16 @@ def test_those_turned_away_are_not_in_the_way(lab):
         other.socket.settimeout(2)  # far more than an answer takes, less than the server lingers
         assert ask(other) == 200
     close(clients + away)
+
+
+def test_those_turned_away_displace_nobody(lab):
+    """The idle connections of others stay, however often a client comes that has too many."""
+    server = serve(lab, max_connections=20, max_connections_per_client=5)
+    idle = take(server, 4, "127.0.0.2")
+    greedy = [Peer(server) for _ in range(60)]
+    wait_for(lambda: sum(map(has_bytes, greedy)) >= 55, "an answer, or the end, for each")
+    assert [ask(client) for client in idle] == [200] * 4
+    close(idle + greedy)
 
 
 def test_turned_away_while_it_sends(lab):
@@ -990,10 +1041,9 @@ def test_many_uploads_at_once(server):
 
 
 def begin_held(client, target):
-    """Its body is wanted, so that it is held."""
-    client.send_request("POST", target, fields=[("Transfer-Encoding", "chunked"), ("Expect", "100-continue")])
-    assert client._head().status == 100
-    client.send(b"10\r\nhalf")
+    """It comes behind another request, whose answer tells that it has been read."""
+    client.send(b"GET /nothing HTTP/1.1\r\n" + HOST + b"\r\n" + chunked(b"10\r\nhalf", target.encode()))
+    assert client.read().status == 404
 
 
 @contextlib.contextmanager
@@ -1060,3 +1110,19 @@ def test_no_room_for_what_was_held(lab, pause):
             assert client.read().body == b"aaa\n"
         lab.file("gate.go")
         assert running.read().body == b"through\n"
+
+
+def test_expectation_of_chunks_is_met_in_turn(lab):
+    """Its body is not held: the client is asked for it when the program's turn has come."""
+    server = serve(lab, SITE + "max_running = 1\n")
+    with server.connect() as running, server.connect() as client:
+        running.send_request("GET", f"/cgi-bin/gate.sh?{lab.here('gate')}")
+        lab.wait_file("gate.started")
+        client.send_request("POST", "/cgi-bin/inspect", fields=[("Transfer-Encoding", "chunked"),
+                                                                ("Expect", "100-continue")])
+        assert server.get("/a.txt").status == 200 and not has_bytes(client)
+        lab.file("gate.go")
+        assert running.read().body == b"through\n"
+        assert client._head().status == 100
+        client.send(chunk(5) + LAST)
+        assert told(client.read()) is None

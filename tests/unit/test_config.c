@@ -533,6 +533,10 @@ static void assert_refusals(const struct refusal *at, size_t n)
     }
 }
 
+#define NO_CANDIDATE(word)                                                                                             \
+    ":3: \"" word                                                                                                      \
+    "\" for \"try\" is no path; it begins with / or $path, and the last may be =403, =404, =410, =451 or =503"
+
 #define N(array) (sizeof(array) / sizeof *(array))
 
 static const struct refusal lines[] = {
@@ -582,14 +586,12 @@ static const struct refusal keys[] = {
     {MANAGED("slowlog = x"), ":6: \"slowlog\" in [pool p] is not supported yet"},
     {MANAGED("health = /ping 5s"), ":6: \"health\" in [pool p] is not supported yet"},
     {MANAGED("watch = *.php"), ":6: \"watch\" in [pool p] is not supported yet"},
-    {SITE "try = path", ":3: \"path\" for \"try\" is no path; it begins with / or $path, and the last may be =404 or "
-                        "another error's status"},
-    {SITE "try = =404 $path",
-     ":3: \"=404\" for \"try\" is no path; it begins with / or $path, and the last may be =404 "
-     "or another error's status"},
-    {SITE "try = $path =200",
-     ":3: \"=200\" for \"try\" is no path; it begins with / or $path, and the last may be =404 "
-     "or another error's status"},
+    {SITE "try = path", NO_CANDIDATE("path")},
+    {SITE "try = =404 $path", NO_CANDIDATE("=404")},
+    {SITE "try = $path =200", NO_CANDIDATE("=200")},
+    {SITE "try = $path =405", NO_CANDIDATE("=405")},
+    {SITE "try = $path /a$path",
+     ":3: \"/a$path\" for \"try\": $path stands at the beginning, and is the only variable"},
     {SITE "try = $path /index.php?q=$path", ":3: \"/index.php?q=$path\" for \"try\": the query goes along by itself"},
     {SITE "hidden = .* a/b", ":3: \"a/b\" for \"hidden\" is no pattern of a file name; there is no / in one"},
     {SITE "error_page = /404.html", ":3: unknown key \"error_page\" in [site *]; did you mean \"error_page[STATUS]\"?"},
@@ -607,6 +609,8 @@ static const struct refusal keys[] = {
      ":5: \"to\": what is no visible ASCII is written as %XX in a location"},
     {ROUTE("gateway = redirect\nto = https://$host/$path"),
      ":5: \"to\": $path begins with a slash itself; leave the one before it out"},
+    {ROUTE("gateway = redirect\nto = /$uri"),
+     ":5: \"to\": there is no variable \"$uri\"; there are $path, $rest and $host"},
     {ROUTE("gateway = redirect\nto = /a\nstatus = 304"), ":6: \"status\" is 301, 302, 303, 307 or 308, not 304"},
     {ROUTE("gateway = static\nto = /a"), ":5: \"to\" in [route /x/*] is for gateway = redirect"},
     {ROUTE("gateway = fastcgi\nrole = filter\npool = p"), ":5: \"role = filter\" in [route /x/*] is not supported yet"},

@@ -74,12 +74,21 @@ void exchange_begin(struct exchange *exchange, unsigned status, struct span reas
     append(exchange, SPAN("\r\n"));
 }
 
+static char *put(char *at, struct span s)
+{
+    if (s.len > 0)
+        memcpy(at, s.at, s.len);
+    return at + s.len;
+}
+
 void exchange_field(struct exchange *exchange, struct span name, struct span value)
 {
-    append(exchange, name);
-    append(exchange, SPAN(": "));
-    append(exchange, value);
-    append(exchange, SPAN("\r\n"));
+    size_t len = name.len + value.len + 4;
+    char *at = buffer_reserve(&exchange->head_out, len);
+
+    at = put(put(put(at, name), SPAN(": ")), value);
+    put(at, SPAN("\r\n"));
+    buffer_added(&exchange->head_out, len);
 }
 
 void exchange_fieldf(struct exchange *exchange, struct span name, const char *format, ...)

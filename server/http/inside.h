@@ -27,8 +27,9 @@ enum connection_state {
     N_CONN_STATES,
 };
 
-/* How long the client may still keep us waiting in one direction. Waiting uses it up, and each byte that comes or goes
- * earns some of it back: who is slower than min_rate for long, runs out of it, as does who is silent. */
+/* How long the client may still keep us waiting in one direction. Waiting uses it up, and each byte that comes, or that
+ * the client has taken, earns some of it back: who is slower than min_rate for long, runs out of it, as does who is
+ * silent. */
 struct patience {
     uint64_t left_us;  /* at most body_timeout */
     uint64_t since_us; /* waiting since; 0: not now */

@@ -120,7 +120,7 @@ void resolve(const struct config_site *site, struct span path, route_look *look,
 
     if (take_route(&q, path))
         return;
-    if (rules_is_hidden(site, path)) { /* whether there is such a file or not */
+    if (words->n > 0 && rules_is_hidden(site, path)) { /* whether there is such a file or not */
         take_file(&q, path);
         return;
     }

@@ -13,7 +13,7 @@
 enum {
     FASTCGI_SCRATCH = 65536,
     FASTCGI_GRACE_MS = 1500, /* to come to an end by itself */
-    FASTCGI_REST_MS = 20,    /* for the news of its exit, after it has closed a kept connection */
+    FASTCGI_REST_MS = 200,   /* for the news of its exit, after it has closed a kept connection */
     FASTCGI_REPLAY = 65536,  /* so much of a request is kept to be sent once more */
 };
 

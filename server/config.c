@@ -61,6 +61,7 @@ static void free_route(struct config_route *route)
     free(route->user.name);
     free_pairs(&route->env);
     free_words(&route->pass_env);
+    free_words(&route->sendfile_dirs);
     free(route);
 }
 
@@ -105,6 +106,7 @@ void config_free(struct config *config)
     free(config->server.user.name);
     free(config->server.access_log);
     free(config->server.error_log);
+    free(config->server.temp_dir);
     free(config->file);
     free(config->directory);
     free(config);

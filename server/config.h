@@ -61,19 +61,20 @@ struct config_user {
 struct config_rlimits {
     uint64_t as, cpu, nproc, files, core;
 };
+enum access_format { ACCESS_COMBINED, ACCESS_JSON, ACCESS_PRETTY };
 
-enum access_format {
-    ACCESS_COMBINED,
-    ACCESS_JSON,
-    ACCESS_PRETTY,
-};
+enum gateway_kind { GATEWAY_STATIC, GATEWAY_CGI, GATEWAY_FASTCGI, GATEWAY_DENY, GATEWAY_REDIRECT };
 
-enum gateway_kind {
-    GATEWAY_STATIC,
-    GATEWAY_CGI,
-    GATEWAY_FASTCGI,
-    GATEWAY_DENY,
-    GATEWAY_REDIRECT,
+/* FastCGI 1.0 section 6. After an authorizer that allows it, the request goes on to the next route that matches. */
+enum route_role { ROLE_RESPONDER, ROLE_AUTHORIZER, ROLE_FILTER };
+
+/* When does a program start: with its request's body whole, at once, or once a body in chunks is whole or pauses? */
+enum buffering { BUFFERING_OFF, BUFFERING_ON, BUFFERING_AUTO };
+
+/* Of a cgroup of the route's own; 0: no such limit. cpu: percent of one processor. */
+struct config_cgroup {
+    uint64_t memory;
+    unsigned pids, cpu;
 };
 
 struct config_server {
@@ -90,6 +91,7 @@ struct config_server {
     uint64_t max_head, max_target, max_field, max_body, max_chunk_overhead, max_trailers;
     unsigned max_fields;
     bool server_timing;
+    char *temp_dir; /* for request bodies that are held */
 };
 
 enum route_match {
@@ -109,14 +111,19 @@ struct config_route {
     char *dir;     /* absolute; CGI: where the prefix's files are; NULL: below the site's root, at the URL's own path */
     char *program; /* absolute; one program for the whole prefix; NULL: the file that the path names */
     struct config_pairs interpreters;
-    struct config_pool *pool; /* FastCGI only, never NULL then */
-    char *pool_name;          /* private to config_*.c */
-    char *to;                 /* redirect: where to, see rules.h */
-    unsigned status;          /* ... and how: 301, 302, 303, 307, 308 */
+    enum route_role role;
+    enum buffering request_buffering;
+    struct config_words sendfile_dirs; /* below which X-Sendfile may name a file; absolute */
+    struct config_pool *pool;          /* FastCGI only, never NULL then */
+    char *pool_name;                   /* private to config_*.c */
+    char *to;                          /* redirect: where to, see rules.h */
+    unsigned status;                   /* ... and how: 301, 302, 303, 307, 308 */
     uint64_t timeout_ms, idle_timeout_ms, queue_timeout_ms;
     unsigned max_running, queue;
     struct config_user user;
     struct config_rlimits rlimits;
+    struct config_cgroup cgroup;
+    bool no_new_privs;
     struct config_pairs env;
     struct config_words pass_env;
 };
@@ -156,6 +163,8 @@ struct config_pool {
     uint64_t queue_timeout_ms;
     struct config_user user;
     struct config_rlimits rlimits;
+    bool no_new_privs;
+    bool multiplex; /* requests share a connection, where the application says that it can do so */
     char *chdir;
     bool clear_env; /* on: only PATH, pass_env and env[...]; off: the server's own environment too */
     struct config_pairs env;

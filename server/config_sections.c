@@ -225,6 +225,9 @@ static void route_end(struct reading *r)
     if (route->gateway == GATEWAY_REDIRECT && reading_seen(r, "to") == NULL)
         reading_refuse(r, r->section_line, "%s needs to = /PATH or to = https://HOST/PATH", r->label);
     keys_finish(r, (int)route->gateway);
+    /* Scripts of such a route have an interpreter, like PHP's, that reads nothing without being told how much. */
+    if (route->gateway == GATEWAY_FASTCGI && route->match == ROUTE_SUFFIX && !reading_seen(r, "request_buffering"))
+        route->request_buffering = BUFFERING_ON;
 }
 
 /* [pool NAME] */
@@ -378,13 +381,22 @@ void section_end(struct reading *r)
     r->section = SECTION_NONE;
 }
 
+static void check_role(struct reading *r, const struct reference *reference)
+{
+    if (reference->route->role != ROLE_RESPONDER && reference->route->pool->kind == POOL_SCRIPTS)
+        reading_refuse(r, reference->line, "[pool %s] runs scripts; a role other than responder needs a program",
+                       reference->route->pool->name);
+}
+
 static void resolve(struct reading *r, const struct reference *reference)
 {
     const char *name = reference->route->pool_name;
 
     reference->route->pool = find_pool(r->config, name);
-    if (reference->route->pool != NULL)
+    if (reference->route->pool != NULL) {
+        check_role(r, reference);
         return;
+    }
     for (size_t i = 0; i < r->config->n_pools; i++) {
         if (text_distance(name, r->config->pools[i]->name) < TEXT_FAR) {
             reading_refuse(r, reference->line, "there is no [pool %s]; did you mean \"%s\"?", name,

@@ -448,6 +448,19 @@ bool value_directory(struct reading *r, const struct setting *s, void *to)
     return is_good;
 }
 
+bool value_directories(struct reading *r, const struct setting *s, void *to)
+{
+    struct config_words *words = to;
+    char *path = NULL;
+
+    if (!value_directory(r, s, &path))
+        return false;
+    words->at = memory_resize(words->at, (words->n + 2) * sizeof *words->at);
+    words->at[words->n++] = path;
+    words->at[words->n] = NULL;
+    return true;
+}
+
 static bool is_program(const char *path)
 {
     struct stat status;

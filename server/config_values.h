@@ -54,6 +54,7 @@ value_parse value_user;            /* struct config_user; left alone where the s
 
 /* These are absolute paths, of type char *, and what they name is there. */
 value_parse value_directory;
+value_parse value_directories; /* struct config_words: one more */
 value_parse value_program;
 value_parse value_interpreter; /* struct config_pairs: interpreter[.suffix] = a path, or a name to be found in PATH */
 value_parse value_command;     /* struct config_words: argv, its first word likewise; or "$script" alone */

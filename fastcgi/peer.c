@@ -1,17 +1,21 @@
 /*
- * One connection to one FastCGI application, one request at a time, kept for the next (FCGI_KEEP_CONN).
+ * One connection to one FastCGI application, kept for the next request (FCGI_KEEP_CONN). It serves one request at a
+ * time, or, where the application multiplexes, several.
  *
- *            serve              connected            END_REQUEST
+ *            serve              connected            all ended
  *     IDLE --------> CONNECTING ---------> BUSY ---------------------> IDLE
- *                        |                  |  given up       END_REQUEST, EOF
- *                        | refused          +-----------> DRAINING ----------> IDLE
- *                        v                  v                 | grace over
- *                   another peer       EOF: crashed,          v
- *                                      or tried again      it is ended
+ *                        |                 |  ^ all given up    their ends, EOF
+ *                        | refused         |  +-----------> DRAINING ----------> IDLE
+ *                        v                 v                    | grace over
+ *                   another peer       EOF: crashed,            v
+ *                                      or tried again       it is ended
  *
  * A kept connection that closes before a byte of the answer came was closed by the application while our request was on
  * its way: the request goes, once more, to a fresh one. Anything else that ends a connection within a request is a
  * crash.
+ *
+ * Of several requests on one connection, each has an id that was not used on it before: so what is said too late of one
+ * that is over is not taken for another's.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,8 +28,8 @@
 #include "fastcgi/inside.h"
 
 enum {
-    REQUEST_ID = 1,
     PIPE_PIECES = 16, /* reads that empty a full pipe */
+    DATA_PIECES = 16, /* of a filter's file, in one turn of the loop */
 };
 
 static void change_state(struct peer *peer, enum peer_state next)
@@ -33,7 +37,7 @@ static void change_state(struct peer *peer, enum peer_state next)
     static const bool allowed[N_PEER_STATES][N_PEER_STATES] = {
         [PEER_IDLE] = {[PEER_CONNECTING] = true, [PEER_BUSY] = true, [PEER_IDLE] = true},
         [PEER_CONNECTING] = {[PEER_BUSY] = true, [PEER_IDLE] = true},
-        [PEER_BUSY] = {[PEER_IDLE] = true, [PEER_DRAINING] = true},
+        [PEER_BUSY] = {[PEER_IDLE] = true, [PEER_DRAINING] = true, [PEER_BUSY] = true},
         [PEER_DRAINING] = {[PEER_IDLE] = true},
     };
 
@@ -42,14 +46,27 @@ static void change_state(struct peer *peer, enum peer_state next)
     peer->state = next;
 }
 
+bool peer_is_shared(const struct peer *peer)
+{
+    return peer_application(peer)->lanes > 1 || peer->n_runs + peer->n_orphans > 1;
+}
+
+/* One that has not yet answered an abort may be stuck. */
+bool peer_has_lane(const struct peer *peer)
+{
+    return peer->state == PEER_BUSY && peer->depth == 0 && !peer->is.gone && !peer->is.tainted && !peer->is.deaf &&
+           peer->n_orphans == 0 && peer->n_runs < peer_application(peer)->lanes;
+}
+
 /* ---- the connection ---- */
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 static void on_writable(evutil_socket_t fd, short what, void *arg);
 
-/* Forgets the connection and the request on it. */
-void peer_disconnect(struct peer *peer)
+/* Forgets the connection. Its runs, if any, are the caller's to deal with. */
+static void disconnect(struct peer *peer)
 {
+    peer->n_orphans = 0;
     if (peer->fd < 0)
         return;
     event_free(peer->reader);
@@ -58,8 +75,9 @@ void peer_disconnect(struct peer *peer)
     peer->fd = -1;
     peer->reader = peer->writer = NULL;
     peer->n_served = 0;
+    peer->last_id = 0;
+    peer->is.tainted = peer->is.deaf = false;
     buffer_clear(&peer->out);
-    peer->sent = 0;
 }
 
 /* 0: it stands; -EINPROGRESS: not yet; or -errno. */
@@ -83,90 +101,168 @@ static int connect_to(struct peer *peer)
     return error;
 }
 
-/* ---- the request ---- */
-
-static void add_variable(void *arg, struct span name, struct span value)
+void peer_set_reading(struct peer *peer)
 {
-    struct params *params = arg;
-
-    (void)params_add(params, name, value); /* one that fits no record is left out: max_head is far below */
+    if (peer->reader == NULL)
+        return;
+    if (peer->n_holding > 0)
+        event_del(peer->reader);
+    else
+        event_add(peer->reader, NULL);
 }
 
-static void encode_request(struct peer *peer, struct fastcgi_run *run)
-{
-    struct params params;
+/* ---- runs ---- */
 
-    if (buffer_len(&run->replay) > 0) {
-        buffer_append_span(&peer->out, buffer_span(&run->replay));
+static void attach(struct peer *peer, struct fastcgi_run *run)
+{
+    TAILQ_INSERT_TAIL(&peer->runs, run, next);
+    peer->n_runs++;
+    run->peer = peer;
+    run->id = ++peer->last_id != 0 ? peer->last_id : ++peer->last_id;
+    run->run.pid = peer->pid;
+    run->run.granted_us = run->run.is_granted ? run->run.granted_us : clock_us();
+    if (peer->id != 0)
+        counter_step(&peer->pool->options.scoreboard->given[peer->index]);
+}
+
+static void detach(struct peer *peer, struct fastcgi_run *run)
+{
+    TAILQ_REMOVE(&peer->runs, run, next);
+    peer->n_runs--;
+    run->peer = NULL;
+    if (run->is.holding) {
+        run->is.holding = false;
+        peer->n_holding--;
+        peer_set_reading(peer);
+    }
+}
+
+static struct fastcgi_run *find_run(const struct peer *peer, uint16_t id)
+{
+    struct fastcgi_run *run;
+
+    TAILQ_FOREACH(run, &peer->runs, next)
+    if (run->id == id)
+        return run;
+    return NULL;
+}
+
+static bool is_orphan(const struct peer *peer, uint16_t id, unsigned *index_out)
+{
+    for (unsigned i = 0; i < peer->n_orphans; i++) {
+        *index_out = i;
+        if (peer->orphans[i] == id)
+            return true;
+    }
+    return false;
+}
+
+/* ---- calls at work ---- */
+
+static void enter(struct peer *peer)
+{
+    peer->depth++;
+}
+
+/* Whatever has happened to its runs, its state follows. */
+static void settle(struct peer *peer)
+{
+    if (peer->state != PEER_BUSY && peer->state != PEER_DRAINING)
+        return;
+    if (peer->n_runs == 0 && peer->n_orphans > 0) {
+        if (peer->state == PEER_DRAINING)
+            return;
+        peer_start_grace(peer, FASTCGI_GRACE_MS);
+        change_state(peer, PEER_DRAINING);
         return;
     }
-    record_begin(&peer->out, REQUEST_ID, RECORD_RESPONDER, true);
-    params_begin(&params, &peer->out, REQUEST_ID);
-    run->run.request->each_variable(run->run.request, add_variable, &params);
-    params_end(&params);
-    if (run->run.request->has_input)
+    if (peer->n_runs > 0 && !peer_is_shared(peer))
         return;
-    record_stream_end(&peer->out, RECORD_STDIN, REQUEST_ID);
-    run->input_ended = true;
+    if (peer->n_runs == 0) {
+        if (peer->is.tainted)
+            disconnect(peer);
+        event_del(peer->grace);
+        change_state(peer, PEER_IDLE);
+    }
+    pool_on_free(peer);
 }
 
-/* What was sent is kept for another try, until the answer begins or it has become too much. */
-static void drop_sent(struct peer *peer)
+/* The last word of the call: the peer may be destroyed. */
+static void leave(struct peer *peer)
 {
-    if (peer->is_replayable && peer->sent <= FASTCGI_REPLAY)
+    if (--peer->depth > 0)
         return;
-    peer->is_replayable = false;
-    buffer_consume(&peer->out, peer->sent);
-    peer->sent = 0;
+    if (peer->is.doomed) {
+        peer->is.doomed = false;
+        pool_on_grace(peer);
+    } else {
+        settle(peer);
+    }
+}
+
+/* ---- sending ---- */
+
+static void send_out(struct peer *peer)
+{
+    while (buffer_len(&peer->out) > 0 && !peer->is.deaf) {
+        ssize_t n = send(peer->fd, buffer_at(&peer->out), buffer_len(&peer->out), MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EAGAIN) {
+            event_add(peer->writer, NULL);
+            return;
+        }
+        if (n < 0)
+            peer->is.deaf = true; /* it may have answered before it closed: the read side will tell */
+        else
+            buffer_consume(&peer->out, (size_t)n);
+    }
+    buffer_clear(&peer->out); /* nothing is left, or nobody takes it */
+}
+
+static bool append_data(struct peer *peer)
+{
+    struct fastcgi_run *run;
+    bool has_more = false;
+
+    if (peer->is.deaf)
+        return false;
+    TAILQ_FOREACH(run, &peer->runs, next)
+    has_more |= request_feed_data(run);
+    return has_more;
 }
 
 void peer_send(struct peer *peer)
 {
-    while (peer->sent < buffer_len(&peer->out) && !peer->is_deaf) {
-        struct span rest = span_from(buffer_span(&peer->out), peer->sent);
-        ssize_t n = send(peer->fd, rest.at, rest.len, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EAGAIN) {
-            event_add(peer->writer, NULL);
-            break;
-        }
-        if (n < 0) {
-            peer->is_deaf = true; /* it may have answered before it closed: the read side will tell */
-            break;
-        }
-        peer->sent += (size_t)n;
+    send_out(peer);
+    for (int i = 0; i < DATA_PIECES && buffer_len(&peer->out) == 0; i++) {
+        if (!append_data(peer))
+            return;
+        send_out(peer);
     }
-    if (peer->is_deaf)
-        peer->sent = buffer_len(&peer->out);
-    drop_sent(peer);
+    if (!peer->is.deaf)
+        event_add(peer->writer, NULL);
 }
 
-static void note_start(struct peer *peer, bool is_kept)
+static void note_start(struct peer *peer, struct fastcgi_run *run, bool is_kept)
 {
-    peer->run->run.started_us = is_kept ? peer->run->run.granted_us : clock_us();
+    run->run.started_us = is_kept ? run->run.granted_us : clock_us();
     change_state(peer, PEER_BUSY);
     peer_send(peer);
 }
 
 int peer_serve(struct peer *peer, struct fastcgi_run *run)
 {
+    if (run->is.fresh && peer->state == PEER_IDLE)
+        disconnect(peer);
     bool is_kept = peer->fd >= 0;
     int error = is_kept ? 0 : connect_to(peer);
 
     if (error != 0 && error != -EINPROGRESS)
         return error;
-    peer->run = run;
-    run->peer = peer;
-    run->run.pid = peer->pid;
-    run->run.granted_us = run->run.is_granted ? run->run.granted_us : clock_us();
-    peer->is_replayable = true;
-    peer->is_deaf = false;
-    if (peer->id != 0)
-        counter_step(&peer->pool->options.scoreboard->given[peer->index]);
-    encode_request(peer, run);
-    buffer_free(&run->replay);
+    attach(peer, run);
+    request_begin(run);
     if (error == 0) {
-        note_start(peer, is_kept);
+        note_start(peer, run, is_kept);
         return 0;
     }
     change_state(peer, PEER_CONNECTING);
@@ -174,10 +270,27 @@ int peer_serve(struct peer *peer, struct fastcgi_run *run)
     return 0;
 }
 
+/* There is room again: each run that was told "enough" hears of it, until the room is used up. */
+static void tell_drained(struct peer *peer)
+{
+    struct fastcgi_run *run = TAILQ_FIRST(&peer->runs);
+
+    while (run != NULL && buffer_len(&peer->out) == 0 && !peer->is.doomed) {
+        if (!run->is.input_full) {
+            run = TAILQ_NEXT(run, next);
+            continue;
+        }
+        run->is.input_full = false;
+        TAILQ_REMOVE(&peer->runs, run, next); /* the next room is another's first */
+        TAILQ_INSERT_TAIL(&peer->runs, run, next);
+        run->run.up->drained(run->run.arg);
+        run = TAILQ_FIRST(&peer->runs);
+    }
+}
+
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
     struct peer *peer = arg;
-    struct fastcgi_run *run = peer->run;
     int error = 0;
     socklen_t len = sizeof error;
 
@@ -185,17 +298,16 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     if (peer->state == PEER_CONNECTING) {
         getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
         if (error != 0) {
-            pool_on_lost(peer);
+            pool_on_refused(peer, TAILQ_FIRST(&peer->runs), -error);
             return;
         }
-        note_start(peer, false);
+        note_start(peer, TAILQ_FIRST(&peer->runs), false);
     } else {
         peer_send(peer);
     }
-    if (run == NULL || !run->input_full || peer->sent < buffer_len(&peer->out))
-        return;
-    run->input_full = false;
-    run->run.up->drained(run->run.arg);
+    enter(peer);
+    tell_drained(peer);
+    leave(peer);
 }
 
 /* ---- descriptor 2 ---- */
@@ -204,8 +316,10 @@ static void take_errors(struct peer *peer, struct span bytes)
 {
     char tag[128];
 
-    if (peer->run != NULL) {
-        peer->run->run.up->errors(peer->run->run.arg, bytes);
+    if (peer->n_runs == 1) {
+        struct fastcgi_run *run = TAILQ_FIRST(&peer->runs);
+
+        run->run.up->errors(run->run.arg, bytes);
         return;
     }
     int len = snprintf(tag, sizeof tag, "[pool %.64s, process %ld]", peer->pool->config->name, peer->pid);
@@ -238,138 +352,193 @@ static void on_errors(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the answer ---- */
 
-/* The run is over for this peer. May the connection serve another? Not if the application has not read all. */
-static struct fastcgi_run *detach_run(struct peer *peer)
+/* The request is over. Will the connection do for another? Not if the application may not have read all of this one,
+ * unless it tells requests apart. */
+static void take_off(struct peer *peer, struct fastcgi_run *run)
 {
-    struct fastcgi_run *run = peer->run;
+    bool is_read = run->is.input_ended && !peer->is.deaf && buffer_len(&peer->out) == 0 &&
+                   (run->run.request->role != ROLE_FILTER || run->is.data_ended);
 
-    if (run != NULL)
-        run->peer = NULL;
-    peer->run = NULL;
-    if (run == NULL || !run->input_ended || peer->is_deaf || peer->sent < buffer_len(&peer->out))
-        peer_disconnect(peer);
-    buffer_clear(&peer->out);
-    peer->sent = 0;
-    if (peer->fd >= 0)
-        event_add(peer->reader, NULL); /* the run may have had it paused */
-    return run;
+    bool is_shared = peer_is_shared(peer);
+
+    detach(peer, run);
+    if (!is_read && !is_shared)
+        disconnect(peer);
 }
 
-static void on_end_request(struct peer *peer, const struct record_event *event)
+static void end_by_status(struct peer *peer, struct fastcgi_run *run, unsigned status)
 {
-    static const struct {
-        enum run_cause cause;
-        const char *why;
-    } meanings[] = {
-        [RECORD_REQUEST_COMPLETE] = {RUN_COMPLETE, ""},
-        [RECORD_CANT_MPX_CONN] = {RUN_CRASHED, "says that it cannot multiplex, which it was not asked to"},
-        [RECORD_OVERLOADED] = {RUN_OVERLOADED, "says that it is overloaded"},
-        [RECORD_UNKNOWN_ROLE] = {RUN_CRASHED, "does not know the role of a responder"},
-    };
-    bool is_known = event->protocol_status < sizeof meanings / sizeof *meanings;
+    struct application *application = peer_application(peer);
 
+    if (status == RECORD_CANT_MPX_CONN && application->lanes > 1 && run->is.replayable && !run->is.has_output) {
+        log_warning("pool %s: the application cannot multiplex, although it says that it can",
+                    peer->pool->config->name);
+        application->lanes = 1;
+        application->cannot_multiplex = true;
+        run->run.retries++;
+        pool_put_back(run);
+    } else if (status == RECORD_OVERLOADED) {
+        pool_on_overloaded(peer, run);
+    } else if (status == RECORD_REQUEST_COMPLETE) {
+        pool_end_run(run, RUN_COMPLETE, "");
+    } else if (status == RECORD_CANT_MPX_CONN) {
+        pool_end_run(run, RUN_CRASHED, "says that it cannot multiplex, which it was not asked to");
+    } else if (status == RECORD_UNKNOWN_ROLE) {
+        pool_end_run(run, RUN_CRASHED, "does not know the role that the route gives it; see role =");
+    } else {
+        pool_end_run(run, RUN_CRASHED, "ended with a protocol status that there is not");
+    }
+}
+
+static void on_end_request(struct peer *peer, struct fastcgi_run *run, const struct record_event *event)
+{
     read_errors(peer); /* before the request that they belong to is over */
-    struct fastcgi_run *run = detach_run(peer);
-
     peer->n_served++;
+    take_off(peer, run);
     if (peer->id != 0)
         counter_step(&peer->pool->options.scoreboard->served[peer->index]);
-    if (run == NULL)
-        return;
     run->result.exit_code = (int)event->app_status;
-    pool_end_run(run, is_known ? meanings[event->protocol_status].cause : RUN_CRASHED,
-                 is_known ? meanings[event->protocol_status].why : "ended with a protocol status that there is not");
+    end_by_status(peer, run, event->protocol_status);
 }
 
-/* It does not speak FastCGI: its connection is dropped, and its request failed. */
+/* It does not speak FastCGI: its connection is dropped, and what it served has failed. */
 static void give_up(struct peer *peer, const char *why)
 {
-    struct fastcgi_run *run = detach_run(peer);
+    struct fastcgi_run *run;
 
-    peer_disconnect(peer);
-    if (run != NULL)
+    disconnect(peer);
+    while ((run = TAILQ_FIRST(&peer->runs)) != NULL) {
+        detach(peer, run);
         pool_end_run(run, RUN_CRASHED, why);
+    }
 }
 
-/* One record's piece. False when the peer is done with its request. */
-static bool take_event(struct peer *peer, const struct record_event *event, bool more)
+static void on_stranger(struct peer *peer, const struct record_event *event)
 {
-    struct fastcgi_run *run = peer->run;
+    unsigned index;
+
+    bool is_shared = peer_is_shared(peer);
+
+    if (is_orphan(peer, event->id, &index)) {
+        if (event->kind == RECORD_WHOLE && event->type == RECORD_END_REQUEST)
+            peer->orphans[index] = peer->orphans[--peer->n_orphans];
+        if (peer->n_orphans == 0 && !is_shared)
+            disconnect(peer); /* it may not have read all of the request */
+        return;
+    }
+    if (!is_shared) {
+        give_up(peer, "speaks of a request that it was not given");
+        return;
+    }
+    if (!peer->is.tainted)
+        log_warning(
+            "pool %s: the application speaks of request %u, which it was not given: its connection gets no more",
+            peer->pool->config->name, event->id);
+    peer->is.tainted = true;
+}
+
+static void take_output(struct peer *peer, struct fastcgi_run *run, struct span bytes, bool more)
+{
+    if (run->is.paused) {
+        run->overrun += bytes.len;
+        if (run->overrun > FASTCGI_OVERRUN && !run->is.holding) {
+            run->is.holding = true;
+            peer->n_holding++;
+            peer_set_reading(peer);
+        }
+    }
+    run->is.promised = more;
+    run->run.up->output(run->run.arg, bytes, more);
+}
+
+/* One record's piece. */
+static void take_event(struct peer *peer, const struct record_event *event, bool more)
+{
+    struct fastcgi_run *run = find_run(peer, event->id);
 
     if (event->kind == RECORD_BAD) {
         give_up(peer, event->why);
-        return false;
+        return;
     }
     if (event->id == 0)
-        return true; /* a management record that nobody asked for */
-    if (event->id != REQUEST_ID) {
-        give_up(peer, "speaks of a request that it was not given");
-        return false;
+        return; /* a management record that nobody asked for */
+    if (run == NULL) {
+        on_stranger(peer, event);
+        return;
     }
+    trace_received(run->trace, event);
     if (event->kind == RECORD_WHOLE && event->type == RECORD_END_REQUEST) {
-        on_end_request(peer, event);
-        return false;
+        on_end_request(peer, run, event);
+        return;
     }
-    if (event->kind != RECORD_BYTES || run == NULL)
-        return true;
-    run->has_output = true;
-    peer->is_replayable = false;
+    if (event->kind != RECORD_BYTES)
+        return;
+    run->is.has_output = true;
+    run->is.replayable = false;
     if (event->type == RECORD_STDOUT)
-        run->run.up->output(run->run.arg, event->bytes, more);
+        take_output(peer, run, event->bytes, more);
     else if (event->type == RECORD_STDERR)
         run->run.up->errors(run->run.arg, event->bytes);
-    return true;
 }
 
-/* Takes all that came. Returns false when the request is over, or the peer is to be destroyed. */
-static bool take_records(struct peer *peer, struct span input)
+/* Runs that were promised more, and have got none: another's records came. */
+static void keep_promises(struct peer *peer)
 {
-    struct fastcgi_run *run = peer->run;
-    bool is_held = false; /* the gateway was promised more */
+    struct fastcgi_run *run = TAILQ_FIRST(&peer->runs);
 
+    while (run != NULL) {
+        if (!run->is.promised) {
+            run = TAILQ_NEXT(run, next);
+            continue;
+        }
+        run->is.promised = false;
+        run->run.up->output(run->run.arg, SPAN(""), false);
+        run = TAILQ_FIRST(&peer->runs);
+    }
+}
+
+static void take_records(struct peer *peer, struct span input)
+{
     for (;;) {
         struct record_event event = record_read(&peer->records, &input);
 
         if (event.kind == RECORD_MORE)
             break;
-        if (!take_event(peer, &event, input.len > 0)) {
-            if (input.len > 0)
-                peer_disconnect(peer); /* bytes behind the end of its answer: it cannot be trusted with another */
-            return false;
-        }
-        if (event.kind == RECORD_BYTES && event.type == RECORD_STDOUT)
-            is_held = input.len > 0;
-        if (peer->is_doomed)
+        take_event(peer, &event, input.len > 0);
+        if (peer->fd < 0 || peer->is.doomed)
             break;
+        if (peer->n_runs + peer->n_orphans == 0 && input.len > 0) {
+            disconnect(peer); /* bytes behind the end of its last answer: it cannot be trusted with another */
+            break;
+        }
     }
-    if (is_held && peer->run == run && run != NULL)
-        run->run.up->output(run->run.arg, SPAN(""), false);
-    return true;
+    keep_promises(peer);
 }
 
 /* The connection has ended. A request that it had was killed with it, or never read. */
 static void on_eof(struct peer *peer)
 {
-    struct fastcgi_run *run = peer->run;
-    bool may_retry = run != NULL && !run->has_output && peer->n_served > 0 && peer->is_replayable;
+    bool was_draining = peer->state == PEER_DRAINING, is_alone = peer->n_runs == 1;
+    struct fastcgi_run *run;
 
+    enter(peer);
     read_errors(peer);
-    if (run == NULL) {
-        pool_on_lost(peer);
-        return;
-    }
-    if (may_retry) {
-        peer_reset_for_retry(peer);
-        run->run.retries++;
-        pool_put_back(run);
-        pool_on_lost(peer);
-        return;
+    while ((run = TAILQ_FIRST(&peer->runs)) != NULL) {
+        detach(peer, run);
+        if (is_alone && !run->is.has_output && peer->n_served > 0 && run->is.replayable) {
+            run->is.fresh = true;
+            run->run.retries++;
+            pool_put_back(run);
+        } else {
+            pool_end_run(run, RUN_CRASHED,
+                         run->is.has_output ? "closed its connection within its answer"
+                                            : "closed its connection without an answer");
+        }
     }
     peer_reset(peer);
-    pool_end_run(run, RUN_CRASHED,
-                 run->has_output ? "closed its connection within its answer"
-                                 : "closed its connection without an answer");
-    pool_on_lost(peer);
+    peer->depth--;
+    peer->is.doomed = false;
+    pool_on_lost(peer, was_draining);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -378,31 +547,22 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     if (peer->state == PEER_CONNECTING) {
-        pool_on_lost(peer);
+        pool_on_refused(peer, TAILQ_FIRST(&peer->runs), -ECONNREFUSED);
         return;
     }
     ssize_t n = recv(fd, peer->pool->scratch, FASTCGI_SCRATCH, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0 || peer->state == PEER_IDLE) { /* what comes unasked for ends the connection as well */
-        peer->is_deaf = true;
         on_eof(peer);
         return;
     }
-    peer->is_reading = true;
-    bool goes_on = take_records(peer, (struct span){peer->pool->scratch, (size_t)n});
-    peer->is_reading = false;
-    if (peer->is_doomed) {
-        peer->is_doomed = false;
-        pool_on_grace(peer);
-        return;
-    }
-    if (goes_on)
-        return;
-    event_del(peer->grace);
-    change_state(peer, PEER_IDLE);
-    pool_on_free(peer);
+    enter(peer);
+    take_records(peer, (struct span){peer->pool->scratch, (size_t)n});
+    leave(peer);
 }
+
+/* ---- giving up ---- */
 
 static void on_grace(evutil_socket_t fd, short what, void *arg)
 {
@@ -419,29 +579,44 @@ void peer_start_grace(struct peer *peer, unsigned ms)
 
 void peer_reset(struct peer *peer)
 {
-    detach_run(peer);
-    peer_disconnect(peer);
+    struct fastcgi_run *run;
+
+    while ((run = TAILQ_FIRST(&peer->runs)) != NULL)
+        detach(peer, run);
+    disconnect(peer);
     event_del(peer->grace);
     change_state(peer, PEER_IDLE);
 }
 
-void peer_reset_for_retry(struct peer *peer)
+/* What it still says of the run is thrown away; the id is not forgotten before its end has come. */
+static void orphan(struct peer *peer, struct fastcgi_run *run)
 {
-    buffer_append_span(&peer->run->replay, buffer_span(&peer->out));
-    peer_reset(peer);
+    peer->orphans[peer->n_orphans++] = run->id; /* there is room: no more runs are taken than there are lanes */
+    detach(peer, run);
 }
 
-void peer_drain(struct peer *peer)
+/* An application that multiplexes knows ABORT_REQUEST; others mostly do not (section 5.4), but one that reads its input
+ * or writes learns that nobody is there. A server is no more than a connection to us. */
+void peer_abandon(struct peer *peer, struct fastcgi_run *run, bool at_once)
 {
-    if (peer->state == PEER_CONNECTING)
-        change_state(peer, PEER_BUSY);
-    change_state(peer, PEER_DRAINING);
-    peer->run->peer = NULL;
-    peer->run = NULL;            /* without it, the connection is not kept for another */
-    shutdown(peer->fd, SHUT_WR); /* one that reads its input learns that nobody waits */
-    event_del(peer->writer);
-    event_add(peer->reader, NULL); /* it may have been paused */
-    peer_start_grace(peer, FASTCGI_GRACE_MS);
+    bool is_connecting = peer->state == PEER_CONNECTING;
+
+    enter(peer);
+    if (peer_is_shared(peer) && !is_connecting) {
+        request_abort(run);
+        orphan(peer, run);
+        peer_send(peer);
+    } else if (peer->id != 0 && !at_once && !is_connecting) {
+        orphan(peer, run);
+        shutdown(peer->fd, SHUT_WR);
+        event_del(peer->writer);
+        buffer_clear(&peer->out);
+        peer->is.deaf = true;
+    } else {
+        detach(peer, run);
+        peer->is.doomed = true;
+    }
+    leave(peer);
 }
 
 /* ---- making and unmaking ---- */
@@ -467,6 +642,7 @@ struct peer *peer_create(struct fastcgi_pool *pool, const struct sockaddr *addre
 {
     struct peer *peer = memory_zeroed(1, sizeof *peer);
 
+    TAILQ_INIT(&peer->runs);
     peer->pool = pool;
     peer->fd = peer->errors_fd = -1;
     memcpy(&peer->address, address, len);
@@ -477,7 +653,7 @@ struct peer *peer_create(struct fastcgi_pool *pool, const struct sockaddr *addre
 
 void peer_destroy(struct peer *peer)
 {
-    peer_disconnect(peer);
+    disconnect(peer);
     close_errors(peer);
     event_free(peer->grace);
     buffer_free(&peer->out);

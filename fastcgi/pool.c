@@ -16,9 +16,9 @@
 #include "base/memory.h"
 #include "fastcgi/inside.h"
 
-enum { FAILED_US = 1000000 }; /* a server that could not be reached is passed over for so long, if there is another */
-
-static void serve_waiting(struct fastcgi_pool *pool);
+enum {
+    FAILED_US = 1000000, /* a server that could not be reached is passed over for so long, if there is another */
+};
 
 /* ---- peers ---- */
 
@@ -26,9 +26,9 @@ static void set_idle(struct peer *peer, bool is_idle)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->is_idle == is_idle)
+    if (peer->is.idle == is_idle)
         return;
-    peer->is_idle = is_idle;
+    peer->is.idle = is_idle;
     if (is_idle) {
         TAILQ_REMOVE(&pool->others, peer, next);
         TAILQ_INSERT_HEAD(&pool->idle, peer, next); /* the last used is the first used again: its memory is warm */
@@ -53,7 +53,7 @@ static void remove_peer(struct peer *peer)
     TAILQ_REMOVE(&pool->others, peer, next);
     pool->n_peers--;
     if (peer->id == 0) {
-        pool->servers[peer->server].n_peers--;
+        peer_application(peer)->n_peers--;
         pool->n_slots++;
     }
     peer_destroy(peer);
@@ -67,10 +67,11 @@ static size_t choose_server(const struct fastcgi_pool *pool)
     bool best_fails = true;
 
     for (size_t i = 0; i < pool->config->servers.n; i++) {
-        bool fails = pool->servers[i].failed_us != 0 && now - pool->servers[i].failed_us < FAILED_US;
+        const struct application *server = &pool->applications[i];
+        bool fails = server->failed_us != 0 && now - server->failed_us < FAILED_US;
 
         if (i > 0 &&
-            (fails > best_fails || (fails == best_fails && pool->servers[i].n_peers >= pool->servers[best].n_peers)))
+            (fails > best_fails || (fails == best_fails && server->n_peers >= pool->applications[best].n_peers)))
             continue;
         best = i;
         best_fails = fails;
@@ -85,10 +86,24 @@ static struct peer *open_server(struct fastcgi_pool *pool)
     struct peer *peer = peer_create(pool, (const struct sockaddr *)&address->address, address->len);
 
     peer->server = server;
-    pool->servers[server].n_peers++;
+    pool->applications[server].n_peers++;
     pool->n_slots--;
     add_peer(pool, peer);
     return peer;
+}
+
+/* The one with the fewest requests of those that can take one more beside them. Not while a process was recalled: it
+ * would never be free. */
+static struct peer *least_busy(struct fastcgi_pool *pool)
+{
+    struct peer *peer, *best = NULL;
+
+    if (!pool->is_multiplexing || pool->n_owed > 0)
+        return NULL;
+    TAILQ_FOREACH(peer, &pool->others, next)
+    if (peer_has_lane(peer) && (best == NULL || peer->n_runs < best->n_runs))
+        best = peer;
+    return best;
 }
 
 /* A peer that can take a request now, or NULL. */
@@ -96,7 +111,9 @@ static struct peer *ready_peer(struct fastcgi_pool *pool)
 {
     struct peer *peer = TAILQ_FIRST(&pool->idle);
 
-    return peer == NULL && pool->n_slots > 0 ? open_server(pool) : peer;
+    if (peer == NULL && pool->n_slots > 0)
+        peer = open_server(pool);
+    return peer != NULL ? peer : least_busy(pool);
 }
 
 /* ---- slots ---- */
@@ -143,8 +160,9 @@ void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why
 {
     run->result.cause = cause;
     run->result.why = why;
-    buffer_free(&run->replay);
+    buffer_free(&run->input);
     run->run.up->ended(run->run.arg, &run->result);
+    trace_destroy(run->trace);
     free(run);
 }
 
@@ -153,8 +171,8 @@ void pool_put_back(struct fastcgi_run *run)
     queue_put_back(&run->pool->queue, &run->entry, run->run.is_granted);
 }
 
-/* A connection could not be made. 0: it may be tried with another peer; -1: it is over, run->why says why. */
-static int after_refusal(struct peer *peer, struct fastcgi_run *run, int error)
+/* A connection could not be made. RUN_COMPLETE: it may be tried with another peer; else why it ends, and run->why. */
+static enum run_cause after_refusal(struct peer *peer, struct fastcgi_run *run, int error)
 {
     struct fastcgi_pool *pool = peer->pool;
 
@@ -162,17 +180,25 @@ static int after_refusal(struct peer *peer, struct fastcgi_run *run, int error)
     set_idle(peer, false);
     if (peer->id != 0) { /* it has died, or is about to: the keeper will tell; else it is stuck */
         peer_start_grace(peer, FASTCGI_GRACE_MS);
-        return 0;
+        return RUN_COMPLETE;
     }
     const struct config_address *address = &pool->config->servers.at[peer->server];
-    snprintf(run->why, sizeof run->why, "cannot connect to %.150s: %s", address->text, strerror(-error));
-    pool->servers[peer->server].failed_us = clock_us();
+    snprintf(run->why, sizeof run->why, "cannot connect to %.150s: %s", address->text,
+             error == -EAGAIN ? "its backlog is full" : strerror(-error));
+    peer_application(peer)->failed_us = clock_us();
     remove_peer(peer);
-    return ++run->run.retries < pool->config->servers.n ? 0 : -1;
+    if (++run->run.retries < pool->config->servers.n)
+        return RUN_COMPLETE;
+    return error == -EAGAIN ? RUN_OVERLOADED : RUN_BROKEN;
 }
 
-/* Finds it a peer. 1: it is served; 0: there is none; -1: none can be reached. */
-static int try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *run)
+enum served {
+    SERVED,
+    NOT_YET, /* there is no peer for it */
+    NEVER,   /* none can be reached: run->why, run->result.cause */
+};
+
+static enum served try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *run)
 {
     struct peer *peer;
 
@@ -181,12 +207,13 @@ static int try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *run)
 
         if (error == 0) {
             set_idle(peer, false);
-            return 1;
+            return SERVED;
         }
-        if (after_refusal(peer, run, error) != 0)
-            return -1;
+        run->result.cause = after_refusal(peer, run, error);
+        if (run->result.cause != RUN_COMPLETE)
+            return NEVER;
     }
-    return 0;
+    return NOT_YET;
 }
 
 static void tell_if_nobody_waits(struct fastcgi_pool *pool)
@@ -195,26 +222,32 @@ static void tell_if_nobody_waits(struct fastcgi_pool *pool)
         link_want(pool->options.link, (unsigned)pool->number, 0);
 }
 
-static void serve_waiting(struct fastcgi_pool *pool)
+/* Without a look at what is promised to others: ready_peer() does the rest. */
+static bool can_serve(struct fastcgi_pool *pool)
+{
+    return !TAILQ_EMPTY(&pool->idle) || pool->n_slots > 0 || least_busy(pool) != NULL;
+}
+
+void pool_serve_waiting(struct fastcgi_pool *pool)
 {
     pay_debts(pool);
-    while (pool->queue.n > 0 && (!TAILQ_EMPTY(&pool->idle) || pool->n_slots > 0)) {
+    while (pool->queue.n > 0 && can_serve(pool)) {
         struct fastcgi_run *run = run_of(queue_take(&pool->queue));
         bool was_granted = run->run.is_granted;
-        int served = try_to_serve(pool, run);
+        enum served served = try_to_serve(pool, run);
 
-        if (served == 0) {
+        if (served == NOT_YET) {
             pool_put_back(run);
             return;
         }
         tell_if_nobody_waits(pool);
-        if (served < 0) {
-            pool_end_run(run, RUN_BROKEN, run->why);
+        if (served == NEVER) {
+            pool_end_run(run, run->result.cause, run->why);
         } else if (!was_granted) {
             run->run.is_granted = true;
             run->run.up->granted(run->run.arg);
-        } else if (run->input_full && run->peer->state == PEER_BUSY && run->peer->sent == buffer_len(&run->peer->out)) {
-            run->input_full = false; /* it was told "enough" while it waited for another try */
+        } else if (run->is.input_full && run->peer->state == PEER_BUSY && buffer_len(&run->peer->out) == 0) {
+            run->is.input_full = false; /* it was told "enough" while it waited for another try */
             run->run.up->drained(run->run.arg);
         }
     }
@@ -249,11 +282,11 @@ void pool_on_free(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->is_gone)
+    if (peer->state == PEER_IDLE && peer->is.gone)
         remove_peer(peer);
-    else
+    else if (peer->state == PEER_IDLE)
         set_idle(peer, true);
-    serve_waiting(pool);
+    pool_serve_waiting(pool);
 }
 
 /* A process that closes its connection is mostly about to exit, as php-cgi does after so many requests. Were it sent
@@ -266,33 +299,51 @@ static void rest_or_set_idle(struct peer *peer)
         return;
     }
     set_idle(peer, false);
-    peer->is_resting = true;
+    peer->is.resting = true;
     peer_start_grace(peer, FASTCGI_REST_MS);
 }
 
-void pool_on_lost(struct peer *peer)
+void pool_on_lost(struct peer *peer, bool was_draining)
 {
     struct fastcgi_pool *pool = peer->pool;
-    struct fastcgi_run *run = peer->run;
 
-    if (run == NULL) {
-        bool was_draining = peer->state == PEER_DRAINING; /* it was we who have ended the connection */
+    if (peer->is.gone || peer->id == 0)
+        remove_peer(peer);
+    else if (was_draining) /* it was we who have ended the connection */
+        set_idle(peer, true);
+    else
+        rest_or_set_idle(peer);
+    pool_serve_waiting(pool);
+}
 
-        peer_reset(peer);
-        if (peer->is_gone || peer->id == 0)
-            remove_peer(peer);
-        else if (was_draining)
-            set_idle(peer, true);
-        else
-            rest_or_set_idle(peer);
+void pool_on_refused(struct peer *peer, struct fastcgi_run *run, int error)
+{
+    struct fastcgi_pool *pool = peer->pool;
+    enum run_cause cause = after_refusal(peer, run, error);
+
+    if (cause == RUN_COMPLETE)
+        pool_put_back(run);
+    else
+        pool_end_run(run, cause, run->why);
+    pool_serve_waiting(pool);
+}
+
+/* Of its requests that it has it will end one: then there is room. Else it is another's turn, if there is another. */
+void pool_on_overloaded(struct peer *peer, struct fastcgi_run *run)
+{
+    struct application *application = peer_application(peer);
+    bool may_retry = run->is.replayable && !run->is.has_output;
+
+    run->run.retries++;
+    if (may_retry && peer->n_runs > 0) {
+        application->lanes = peer->n_runs;
+        pool_put_back(run);
+    } else if (may_retry && peer->id == 0 && run->run.retries < peer->pool->config->servers.n) {
+        application->failed_us = clock_us();
+        pool_put_back(run);
     } else {
-        peer_reset_for_retry(peer);
-        if (after_refusal(peer, run, -ECONNREFUSED) == 0)
-            pool_put_back(run);
-        else
-            pool_end_run(run, RUN_BROKEN, run->why);
+        pool_end_run(run, RUN_OVERLOADED, "says that it is overloaded");
     }
-    serve_waiting(pool);
 }
 
 /* A process that ends, ends a loan: for the keeper, that is one that was recalled, if any was. */
@@ -306,11 +357,11 @@ void pool_on_grace(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->is_resting) {
-        peer->is_resting = false;
+    if (peer->is.resting) {
+        peer->is.resting = false;
         pool->closes_itself = true;
         set_idle(peer, true);
-        serve_waiting(pool);
+        pool_serve_waiting(pool);
         return;
     }
     if (peer->id != 0) {
@@ -319,7 +370,7 @@ void pool_on_grace(struct peer *peer)
     }
     remove_peer(peer);
     link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
-    serve_waiting(pool);
+    pool_serve_waiting(pool);
 }
 
 /* ---- what the keeper says ---- */
@@ -364,10 +415,10 @@ static void on_gone(struct fastcgi_pool *pool, const struct message *message)
 
     if (peer == NULL)
         return;
-    peer->is_gone = true;
+    peer->is.gone = true;
     pool->closes_itself = false; /* or if it does, it does exit, too */
     forgive_debt(pool);
-    if (peer->run == NULL)
+    if (peer->n_runs == 0)
         remove_peer(peer);
     link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
 }
@@ -392,7 +443,7 @@ static void receive(struct borrower *borrower, const struct message *message, co
     default:
         break;
     }
-    serve_waiting(pool);
+    pool_serve_waiting(pool);
     if (message->kind == MESSAGE_LOAN)
         link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
 }
@@ -403,35 +454,51 @@ static bool feed(struct run *base, struct span bytes, bool last)
 {
     struct fastcgi_run *run = (struct fastcgi_run *)base;
     struct peer *peer = run->peer;
-    struct buffer *to = peer != NULL ? &peer->out : &run->replay;
 
-    if (run->input_ended)
+    if (run->is.input_ended)
         return false;
-    if (bytes.len > 0)
-        record_stream(to, RECORD_STDIN, 1, bytes.at, bytes.len);
-    if (last)
-        record_stream_end(to, RECORD_STDIN, 1);
-    run->input_ended = last;
+    request_feed(run, bytes, last);
     if (peer != NULL && peer->state == PEER_BUSY)
         peer_send(peer);
-    run->input_full = peer == NULL || peer->sent < buffer_len(&peer->out);
-    return run->input_full;
+    run->is.input_full = peer == NULL || buffer_len(&peer->out) > 0;
+    return run->is.input_full;
 }
 
+static void set_holding(struct fastcgi_run *run, bool is_holding)
+{
+    struct peer *peer = run->peer;
+
+    if (peer == NULL || run->is.holding == is_holding)
+        return;
+    run->is.holding = is_holding;
+    peer->n_holding += is_holding ? 1 : -1u;
+    peer_set_reading(peer);
+}
+
+/* A connection of one request is not read for now. One that others share is, for a while yet. */
 static void pause_output(struct run *base)
 {
     struct fastcgi_run *run = (struct fastcgi_run *)base;
 
-    if (run->peer != NULL)
-        event_del(run->peer->reader);
+    run->is.paused = true;
+    run->overrun = 0;
+    if (run->peer != NULL && !peer_is_shared(run->peer))
+        set_holding(run, true);
 }
 
 static void resume_output(struct run *base)
 {
     struct fastcgi_run *run = (struct fastcgi_run *)base;
 
-    if (run->peer != NULL)
-        event_add(run->peer->reader, NULL);
+    run->is.paused = false;
+    set_holding(run, false);
+}
+
+static void explain(struct run *base)
+{
+    struct fastcgi_run *run = (struct fastcgi_run *)base;
+
+    trace_tell(run->trace, run->run.request->id);
 }
 
 static void on_stopped(evutil_socket_t fd, short what, void *arg)
@@ -446,22 +513,6 @@ static void on_stopped(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-/* A server's connection is closed: that is all that it can be told. A process of ours may come to an end by itself,
- * unless it has had its time. */
-static void abandon(struct peer *peer, bool at_once)
-{
-    if (peer->id != 0 && !at_once) {
-        peer_drain(peer);
-        return;
-    }
-    peer->run->peer = NULL;
-    peer->run = NULL;
-    if (peer->is_reading)
-        peer->is_doomed = true;
-    else
-        pool_on_grace(peer);
-}
-
 static void stop(struct run *base, bool at_once)
 {
     struct fastcgi_run *run = (struct fastcgi_run *)base;
@@ -473,7 +524,7 @@ static void stop(struct run *base, bool at_once)
         tell_if_nobody_waits(run->pool);
     }
     if (run->peer != NULL)
-        abandon(run->peer, at_once);
+        peer_abandon(run->peer, run, at_once);
 }
 
 static const struct run_down down = {
@@ -481,9 +532,15 @@ static const struct run_down down = {
     .pause = pause_output,
     .resume = resume_output,
     .stop = stop,
+    .explain = explain,
 };
 
 /* ---- opening ---- */
+
+static size_t number_of_applications(const struct fastcgi_pool *pool)
+{
+    return pool->config->servers.n > 0 ? pool->config->servers.n : 1;
+}
 
 static struct run *refuse(struct fastcgi_run *run, struct run_result *refusal_out, enum run_cause cause,
                           const char *why)
@@ -493,6 +550,7 @@ static struct run *refuse(struct fastcgi_run *run, struct run_result *refusal_ou
     snprintf(text, sizeof text, "%s", why);
     refusal_out->cause = cause;
     refusal_out->why = text;
+    trace_destroy(run->trace);
     free(run);
     return NULL;
 }
@@ -502,26 +560,40 @@ static struct run *open_run(struct runner *runner, const struct run_request *req
 {
     struct fastcgi_pool *pool = (struct fastcgi_pool *)runner;
     struct fastcgi_run *run = memory_zeroed(1, sizeof *run);
-    int served = 0;
+    enum served served = NOT_YET;
 
     run->run = (struct run){.down = &down, .up = up, .arg = arg, .request = request};
     run->pool = pool;
+    run->is.replayable = true;
+    run->trace = pool->options.has_trace ? trace_create() : NULL;
     run->result = (struct run_result){.why = "", .exit_code = -1, .cpu_us = UINT64_MAX, .max_rss_kib = UINT64_MAX};
     if (pool->is_down && pool->n_peers == 0)
         return refuse(run, refusal_out, pool->down_cause, pool->down_why);
     if (pool->queue.n == 0)
         served = try_to_serve(pool, run);
-    if (served < 0)
-        return refuse(run, refusal_out, RUN_BROKEN, run->why);
-    run->run.is_granted = served > 0;
-    if (served > 0)
+    if (served == NEVER)
+        return refuse(run, refusal_out, run->result.cause, run->why);
+    run->run.is_granted = served == SERVED;
+    if (served == SERVED)
         return &run->run;
     if (!queue_add(&pool->queue, &run->entry))
         return refuse(run, refusal_out, RUN_QUEUE_FULL,
                       "every process of the pool is busy, and as many requests as queue = allows are waiting");
     if (pool->number >= 0)
         link_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
+    offer_ask(pool);
     return &run->run;
+}
+
+static void make_applications(struct fastcgi_pool *pool)
+{
+    size_t n = number_of_applications(pool);
+
+    pool->applications = memory_zeroed(n, sizeof *pool->applications);
+    for (size_t i = 0; i < n; i++) {
+        pool->applications[i].pool = pool;
+        pool->applications[i].lanes = 1;
+    }
 }
 
 struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, const struct config_pool *config,
@@ -537,7 +609,7 @@ struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, 
     TAILQ_INIT(&pool->others);
     TAILQ_INIT(&pool->stopped);
     pool->end_stopped = evtimer_new(options->base, on_stopped, pool);
-    pool->servers = memory_zeroed(config->servers.n + 1, sizeof *pool->servers);
+    make_applications(pool);
     queue_init(&pool->queue, options->base, config->queue, config->queue_timeout_ms * 1000, on_expired);
     pool->number = FASTCGI_NO_NUMBER;
     if (number != FASTCGI_NO_NUMBER)
@@ -551,14 +623,16 @@ void fastcgi_pool_number(struct fastcgi_pool *pool, unsigned number)
     link_attach(pool->options.link, number, &pool->borrower);
 }
 
-/* Takes the peer out, and ends its run, if it has one. */
+/* Takes the peer out, and ends its runs, if it has any. */
 static void destroy_peer(struct peer *peer)
 {
-    struct fastcgi_run *run = peer->run;
+    struct fastcgi_run *run;
 
-    remove_peer(peer);
-    if (run != NULL)
+    while ((run = TAILQ_FIRST(&peer->runs)) != NULL) {
+        TAILQ_REMOVE(&peer->runs, run, next);
         pool_end_run(run, RUN_STOPPED, "");
+    }
+    remove_peer(peer);
 }
 
 void fastcgi_pool_destroy(struct fastcgi_pool *pool)
@@ -571,7 +645,9 @@ void fastcgi_pool_destroy(struct fastcgi_pool *pool)
         destroy_peer(TAILQ_FIRST(&pool->others));
     event_free(pool->end_stopped);
     queue_finish(&pool->queue);
-    free(pool->servers);
+    for (size_t i = 0; i < number_of_applications(pool); i++)
+        values_cancel(pool->applications[i].query);
+    free(pool->applications);
     free(pool);
 }
 

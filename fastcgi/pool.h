@@ -16,6 +16,7 @@ struct fastcgi_options {
     struct event_base *base;
     struct link *link;
     struct scoreboard *scoreboard;
+    bool has_trace; /* the records of each request are kept, for the error log if it fails */
 };
 
 struct fastcgi_pool;

@@ -73,6 +73,15 @@ void record_abort(struct buffer *to, uint16_t id)
     append_record(to, RECORD_ABORT_REQUEST, id, NULL, 0);
 }
 
+void record_get_values(struct buffer *to)
+{
+    static const char pairs[] = "\x0e\0FCGI_MAX_CONNS"
+                                "\x0d\0FCGI_MAX_REQS"
+                                "\x0f\0FCGI_MPXS_CONNS";
+
+    append_record(to, RECORD_GET_VALUES, 0, pairs, sizeof pairs - 1);
+}
+
 void record_stream(struct buffer *to, enum record_type type, uint16_t id, const void *bytes, size_t len)
 {
     const char *at = bytes;

@@ -51,6 +51,9 @@ enum record_protocol_status {
 void record_begin(struct buffer *to, uint16_t id, enum record_role role, bool keep_conn);
 void record_abort(struct buffer *to, uint16_t id);
 
+/* Asks what the application offers: FCGI_MAX_CONNS, FCGI_MAX_REQS, FCGI_MPXS_CONNS (section 4.1). */
+void record_get_values(struct buffer *to);
+
 /* A stream's piece, padded; split into several records when it is longer than RECORD_MAX_CONTENT. len must not be 0. */
 void record_stream(struct buffer *to, enum record_type type, uint16_t id, const void *bytes, size_t len);
 

@@ -323,7 +323,7 @@ static void on_logs(void *arg, int error_fd, int access_fd)
 static void make_routes(struct front *front)
 {
     const struct config *config = front->config;
-    struct fastcgi_options options = {front->base, front->link, front->start->scoreboard};
+    struct fastcgi_options options = {.base = front->base, .link = front->link, .scoreboard = front->start->scoreboard};
 
     front->pools = memory_zeroed(config->n_pools + 1, sizeof(struct fastcgi_pool *));
     for (size_t i = 0; i < config->n_pools; i++)

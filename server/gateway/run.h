@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/span.h"
+#include "config.h"
 
 enum run_cause {
     RUN_COMPLETE,      /* it ended by itself and all its output was given */
@@ -49,6 +50,9 @@ struct run_request {
     struct span script; /* as the route found it, relative to the route's directory; may be empty */
     struct span id;     /* of the request: for tags */
     bool has_input;     /* a request body will be fed; without it, standard input is at its end from the start */
+    enum route_role role;
+    int data_fd;          /* of a filter: the file that it gets; the requester's to close, after the run's end */
+    uint64_t data_length; /* of it, in bytes */
 };
 
 struct run;
@@ -70,6 +74,9 @@ struct run_down {
     /* Its output is wanted no more. at_once: the program has had its time; else it may come to an end by itself soon.
      * */
     void (*stop)(struct run *run, bool at_once);
+    /* The request has failed: writes to the error log what went to and fro, if that was recorded. Before stop, or
+     * within up->ended. NULL: nothing is ever recorded. */
+    void (*explain)(struct run *run);
 };
 
 /* Embedded, first, in what cgi/ and fastcgi/ make of it. */

@@ -34,6 +34,7 @@ struct fastcgi_run {
     size_t overrun;      /* output since it was paused */
     struct {
         bool replayable : 1;  /* all of its input is in .input */
+        bool shared : 1;      /* others were on its connection before it */
         bool fresh : 1;       /* it must have a new connection */
         bool has_output : 1;  /* the application has answered something */
         bool input_ended : 1; /* there is no more input to come */

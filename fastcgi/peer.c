@@ -116,7 +116,7 @@ void peer_set_reading(struct peer *peer)
 static void attach(struct peer *peer, struct fastcgi_run *run)
 {
     TAILQ_INSERT_TAIL(&peer->runs, run, next);
-    peer->n_runs++;
+    run->is.shared = peer->n_runs++ > 0;
     run->peer = peer;
     run->id = ++peer->last_id != 0 ? peer->last_id : ++peer->last_id;
     run->run.pid = peer->pid;
@@ -370,9 +370,10 @@ static void end_by_status(struct peer *peer, struct fastcgi_run *run, unsigned s
 {
     struct application *application = peer_application(peer);
 
-    if (status == RECORD_CANT_MPX_CONN && application->lanes > 1 && run->is.replayable && !run->is.has_output) {
-        log_warning("pool %s: the application cannot multiplex, although it says that it can",
-                    peer->pool->config->name);
+    if (status == RECORD_CANT_MPX_CONN && run->is.shared && run->is.replayable && !run->is.has_output) {
+        if (!application->cannot_multiplex)
+            log_warning("pool %s: the application cannot multiplex, although it says that it can",
+                        peer->pool->config->name);
         application->lanes = 1;
         application->cannot_multiplex = true;
         run->run.retries++;

@@ -59,6 +59,18 @@ static void remove_peer(struct peer *peer)
     peer_destroy(peer);
 }
 
+static bool has_failed(const struct application *application, uint64_t now)
+{
+    return application->failed_us != 0 && now - application->failed_us < FAILED_US;
+}
+
+static bool is_failing_server(const struct peer *peer)
+{
+    const struct application *application = peer_application(peer);
+
+    return peer->id == 0 && application->failed_us != 0 && has_failed(application, clock_us());
+}
+
 /* The server with the fewest connections of those that answer, or of all if none does. */
 static size_t choose_server(const struct fastcgi_pool *pool)
 {
@@ -68,7 +80,7 @@ static size_t choose_server(const struct fastcgi_pool *pool)
 
     for (size_t i = 0; i < pool->config->servers.n; i++) {
         const struct application *server = &pool->applications[i];
-        bool fails = server->failed_us != 0 && now - server->failed_us < FAILED_US;
+        bool fails = has_failed(server, now);
 
         if (i > 0 &&
             (fails > best_fails || (fails == best_fails && server->n_peers >= pool->applications[best].n_peers)))
@@ -282,7 +294,7 @@ void pool_on_free(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->state == PEER_IDLE && peer->is.gone)
+    if (peer->state == PEER_IDLE && (peer->is.gone || is_failing_server(peer)))
         remove_peer(peer);
     else if (peer->state == PEER_IDLE)
         set_idle(peer, true);

@@ -309,6 +309,6 @@ class Lab:
 
 def build_apps(into):
     """Compiles the test programs."""
-    for name in ("count", "inspect"):
-        subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", os.path.join(APPS, name + ".c"), "-lfcgi",
+    for name, libraries in (("count", ["-lfcgi"]), ("inspect", ["-lfcgi"]), ("roles", [])):
+        subprocess.run(["cc", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", os.path.join(APPS, name + ".c"), *libraries,
                         "-o", os.path.join(into, name)], check=True)

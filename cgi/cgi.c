@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,7 +28,6 @@
 #include "base/memory.h"
 #include "cgi/environment.h"
 #include "gateway/queue.h"
-#include "process/diagnose.h"
 
 enum {
     SCRATCH = 65536,
@@ -62,7 +62,7 @@ struct cgi_run {
         bool is_paused : 1;
     } is;
     struct run_result result;
-    char why[96];
+    char why[160];
 };
 
 struct cgi {
@@ -364,19 +364,39 @@ static struct cgi_run *find(struct cgi *cgi, uint32_t id)
     return NULL;
 }
 
+/* What passes by itself is no fault of the script. ELOOP is links when it is said of the name that was asked for, and
+ * interpreters of interpreters when exec said it. */
+static enum run_cause cause_of(int error, bool by_name)
+{
+    switch (error) {
+    case EACCES:
+    case EXDEV:
+        return RUN_FORBIDDEN;
+    case ELOOP:
+        return by_name ? RUN_FORBIDDEN : RUN_BROKEN;
+    case ENOENT:
+    case ENOTDIR:
+    case ENAMETOOLONG:
+        return by_name ? RUN_MISSING : RUN_BROKEN;
+    case EAGAIN:
+    case EUSERS:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ETXTBSY:
+        return RUN_DOWN;
+    default:
+        return RUN_BROKEN;
+    }
+}
+
 static void on_refused(struct cgi_run *run, const struct message *message)
 {
     static char why[MESSAGE_MAX_TEXT];
 
     memcpy(why, message->text, message->text_len + 1);
     run->result.why = why;
-    run->result.cause = RUN_BROKEN;
-    if (message->status == EACCES || message->status == EXDEV || message->status == ELOOP)
-        run->result.cause = RUN_FORBIDDEN;
-    else if (message->n != 0 && (message->status == ENOENT || message->status == ENOTDIR))
-        run->result.cause = RUN_MISSING;
-    else if (message->status == EAGAIN || message->status == ENOMEM || message->status == EMFILE)
-        run->result.cause = RUN_DOWN;
+    run->result.cause = cause_of(message->status, message->n != 0);
     finish(run);
 }
 
@@ -392,7 +412,7 @@ static void on_exited(struct cgi_run *run, const struct message *message)
     run->result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     run->result.cause = run->result.signal != 0 ? RUN_CRASHED : RUN_COMPLETE;
     if (run->result.signal != 0) {
-        diagnose_end(run->why, sizeof run->why, status);
+        snprintf(run->why, sizeof run->why, "%.*s", (int)sizeof run->why - 1, message->text);
         run->result.why = run->why;
     }
     if (run->is.is_stopped)

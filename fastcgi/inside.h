@@ -48,7 +48,6 @@ struct fastcgi_run {
     struct run_result result;
     char why[256];
 };
-
 enum peer_state {
     PEER_IDLE, /* ready for a request; its connection may stand already */
     PEER_CONNECTING,

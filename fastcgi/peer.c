@@ -346,8 +346,12 @@ static void read_errors(struct peer *peer)
 
 static void on_errors(evutil_socket_t fd, short what, void *arg)
 {
+    struct peer *peer = arg;
+
     (void)fd, (void)what;
-    read_errors(arg);
+    enter(peer);
+    read_errors(peer);
+    leave(peer);
 }
 
 /* ---- the answer ---- */
@@ -393,7 +397,6 @@ static void end_by_status(struct peer *peer, struct fastcgi_run *run, unsigned s
 
 static void on_end_request(struct peer *peer, struct fastcgi_run *run, const struct record_event *event)
 {
-    read_errors(peer); /* before the request that they belong to is over */
     peer->n_served++;
     take_off(peer, run);
     if (peer->id != 0)
@@ -455,8 +458,11 @@ static void take_output(struct peer *peer, struct fastcgi_run *run, struct span 
 /* One record's piece. */
 static void take_event(struct peer *peer, const struct record_event *event, bool more)
 {
-    struct fastcgi_run *run = find_run(peer, event->id);
+    bool is_end = event->kind == RECORD_WHOLE && event->type == RECORD_END_REQUEST;
 
+    if (is_end)
+        read_errors(peer); /* before the request that they belong to is over; it may be stopped in that */
+    struct fastcgi_run *run = find_run(peer, event->id);
     if (event->kind == RECORD_BAD) {
         give_up(peer, event->why);
         return;
@@ -468,7 +474,7 @@ static void take_event(struct peer *peer, const struct record_event *event, bool
         return;
     }
     trace_received(run->trace, event);
-    if (event->kind == RECORD_WHOLE && event->type == RECORD_END_REQUEST) {
+    if (is_end) {
         on_end_request(peer, run, event);
         return;
     }
@@ -527,7 +533,7 @@ static void on_eof(struct peer *peer)
     while ((run = TAILQ_FIRST(&peer->runs)) != NULL) {
         detach(peer, run);
         if (is_alone && !run->is.has_output && peer->n_served > 0 && run->is.replayable) {
-            run->is.fresh = true;
+            run->is.fresh = peer->id == 0; /* a server's others may be as stale; a process's is another process's */
             run->run.retries++;
             pool_put_back(run);
         } else {

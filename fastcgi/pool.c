@@ -642,6 +642,7 @@ static void destroy_peer(struct peer *peer)
 
     while ((run = TAILQ_FIRST(&peer->runs)) != NULL) {
         TAILQ_REMOVE(&peer->runs, run, next);
+        peer->n_runs--;
         pool_end_run(run, RUN_STOPPED, "");
     }
     remove_peer(peer);

@@ -79,7 +79,15 @@ void record_get_values(struct buffer *to)
                                 "\x0d\0FCGI_MAX_REQS"
                                 "\x0f\0FCGI_MPXS_CONNS";
 
-    append_record(to, RECORD_GET_VALUES, 0, pairs, sizeof pairs - 1);
+    /* Padded, although its length needs none: libfcgi sees the end of the content only when something follows it. */
+    static const char padding[8];
+    char header[RECORD_HEADER];
+
+    set_header(header, RECORD_GET_VALUES, 0, sizeof pairs - 1);
+    header[6] = sizeof padding;
+    buffer_append(to, header, sizeof header);
+    buffer_append(to, pairs, sizeof pairs - 1);
+    buffer_append(to, padding, sizeof padding);
 }
 
 void record_stream(struct buffer *to, enum record_type type, uint16_t id, const void *bytes, size_t len)

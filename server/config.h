@@ -57,7 +57,7 @@ struct config_user {
     gid_t gid;
 };
 
-/* RLIM_INFINITY - the default - leaves a limit as it is. */
+/* RLIM_INFINITY - the default - leaves a limit as it is; core: none is written, unless the program raises its own. */
 struct config_rlimits {
     uint64_t as, cpu, nproc, files, core;
 };
@@ -84,13 +84,12 @@ struct config_server {
     char *access_log; /* "-" is stdout; NULL is off */
     enum access_format access_format;
     char *error_log; /* "-" is stderr */
-    unsigned max_connections, max_connections_per_client;
-    unsigned keepalive_requests;
+    unsigned max_connections, max_connections_per_client, keepalive_requests, max_fields;
     uint64_t min_rate; /* bytes a second; 0: none */
     uint64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms, drain_timeout_ms;
     uint64_t max_head, max_target, max_field, max_body, max_chunk_overhead, max_trailers;
-    unsigned max_fields;
     bool server_timing;
+    bool has_trace; /* set by the command line: FastCGI records are told of requests that fail */
     char *temp_dir; /* for request bodies that are held */
 };
 

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #include "fastcgi/pool.h"
 #include "fastcgi/scripts.h"
 #include "gateway/gateway.h"
+#include "gateway/permit.h"
 #include "http/http.h"
 #include "log.h"
 #include "process/lockdown.h"
@@ -176,10 +178,26 @@ static void redirect(struct exchange *exchange, struct span path, const struct c
     exchange_end(exchange);
 }
 
+/* The file that a filter gets; NULL: there is none, and the exchange has failed. */
+static struct open_file *take_data(struct front *front, struct exchange *exchange, struct span path,
+                                   const struct route_target *target)
+{
+    struct open_file *data;
+    char name[PATH_MAX];
+
+    snprintf(name, sizeof name, "%.*s", (int)target->script.len, target->script.at);
+    int error = open_files_take(front->files, target->route->site, name, true, &data);
+    if (error == 0)
+        return data;
+    files_fail(exchange, error, path);
+    return NULL;
+}
+
 static void serve_route(struct front *front, struct exchange *exchange, struct span path,
                         const struct route_target *target)
 {
     const struct config_route *route = target->route;
+    struct open_file *data = NULL;
     struct runner *runner;
 
     exchange->record.route = span_of(route->text);
@@ -202,20 +220,24 @@ static void serve_route(struct front *front, struct exchange *exchange, struct s
         exchange_fail(exchange, 403, 0);
         return;
     }
+    if (route->role == ROLE_FILTER && (data = take_data(front, exchange, path, target)) == NULL)
+        return;
     runner = runner_for(front, target);
-    if (runner == NULL) {
+    if (runner == NULL) { /* scripts only, which have no role */
         log_error("[%s] %s: more scripts than can have processes of their own", exchange->id, route->text);
         exchange_fail(exchange, 503, 1);
         return;
     }
-    gateway_serve(front->gateway, exchange, target, runner);
+    gateway_serve(front->gateway, exchange, target, runner, data);
 }
 
 static void serve_path(struct front *front, const struct config_site *site, struct exchange *exchange)
 {
     struct resolved found;
 
-    resolve(site, exchange->uri.path, look, front, &exchange->resolved, &found);
+    const struct route_passed *passed = exchange->permit != NULL ? &exchange->permit->passed : NULL;
+
+    resolve(site, exchange->uri.path, passed, look, front, &exchange->resolved, &found);
     switch (found.as) {
     case RESOLVED_FILE:
         files_serve(front->files, site, exchange, found.path, false);
@@ -274,6 +296,14 @@ static void on_redirect(void *arg, struct exchange *exchange, struct span locati
     serve_path(front, site, exchange);
 }
 
+static void on_authorized(void *arg, struct exchange *exchange)
+{
+    struct front *front = arg;
+
+    exchange_handle(exchange, NULL, NULL);
+    serve_path(front, config_site_for(front->config, exchange->head.host), exchange);
+}
+
 /* ---- what the keeper says ---- */
 
 static void on_drained(void *arg)
@@ -323,7 +353,10 @@ static void on_logs(void *arg, int error_fd, int access_fd)
 static void make_routes(struct front *front)
 {
     const struct config *config = front->config;
-    struct fastcgi_options options = {.base = front->base, .link = front->link, .scoreboard = front->start->scoreboard};
+    struct fastcgi_options options = {.base = front->base,
+                                      .link = front->link,
+                                      .scoreboard = front->start->scoreboard,
+                                      .has_trace = config->server.has_trace};
 
     front->pools = memory_zeroed(config->n_pools + 1, sizeof(struct fastcgi_pool *));
     for (size_t i = 0; i < config->n_pools; i++)
@@ -387,7 +420,13 @@ static int prepare(struct front *front)
         .gone = on_keeper_gone,
         .arg = front,
     };
-    struct gateway_options gateway = {.redirect = on_redirect, .log = write_record, .arg = front};
+    struct gateway_options gateway = {
+        .temp_dir = front->config->server.temp_dir,
+        .redirect = on_redirect,
+        .authorized = on_authorized,
+        .log = write_record,
+        .arg = front,
+    };
 
     int error = spawn_become(&front->config->server.user);
     if (error == 0)

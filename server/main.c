@@ -17,6 +17,7 @@
 #include "process/keeper.h"
 #include "process/spawn.h"
 #include "site/mime.h"
+#include "tools/fcgi.h"
 
 enum {
     EXIT_USAGE = 1, /* and errors of the configuration */
@@ -25,6 +26,7 @@ enum {
 /* What the command line says. NULL: not said. */
 struct arguments {
     const char *file, *port, *address;
+    bool has_trace;
     char *const *words;
     int n_words;
 };
@@ -35,6 +37,7 @@ struct command {
     const char *summary;
     const char *options; /* the short ones that it takes, for getopt */
     int (*run)(const struct arguments *arguments);
+    int (*tool)(int argc, char **argv); /* in the place of .options and .run: it reads its own command line */
 };
 
 static int dev(const struct arguments *arguments);
@@ -42,9 +45,11 @@ static int serve(const struct arguments *arguments);
 static int check(const struct arguments *arguments);
 
 static const struct command commands[] = {
-    {"dev", "[dev] [DIR] [-p PORT] [-b ADDR]", "serve a directory (the current one) for development", "p:b:", dev},
-    {"serve", "serve -c FILE", "serve as configured, in the foreground", "c:", serve},
-    {"check", "check -c FILE", "test a configuration", "c:", check},
+    {"dev", "[dev] [DIR] [-p PORT] [-b ADDR] [-t]", "serve a directory (the current one) for development", "p:b:t", dev,
+     NULL},
+    {"serve", "serve -c FILE [-t]", "serve as configured, in the foreground", "c:t", serve, NULL},
+    {"check", "check -c FILE", "test a configuration", "c:", check, NULL},
+    {"fcgi", "fcgi get|ping|values ADDR ...", "speak FastCGI to an application: fcgi --help", "", NULL, fcgi_run},
 };
 
 static const struct {
@@ -54,6 +59,7 @@ static const struct {
     {{"port", required_argument, NULL, 'p'}, "PORT", "listen on this port (8080)"},
     {{"bind", required_argument, NULL, 'b'}, "ADDR", "listen on this address (127.0.0.1)"},
     {{"config", required_argument, NULL, 'c'}, "FILE", "the configuration"},
+    {{"trace", no_argument, NULL, 't'}, "", "log the FastCGI records of requests that failed"},
     {{"help", no_argument, NULL, 'h'}, "", "print this and exit"},
     {{"version", no_argument, NULL, 'V'}, "", "print the version and exit"},
 };
@@ -65,10 +71,11 @@ enum {
 
 /* ---- running ---- */
 
-static int run(struct config *config)
+static int run(struct config *config, const struct arguments *arguments)
 {
-    struct keeper_options keeper = {.config = config, .front = front_run, .is_variable = metavars_is_name};
+    struct keeper_options keeper = {.config = config, .front = front_run, .is_variable = metavars_may_set};
 
+    config->server.has_trace = arguments->has_trace;
     spawn_prepare();
     mime_load("/etc/mime.types");
     int status = keeper_run(&keeper);
@@ -86,7 +93,7 @@ static int serve(const struct arguments *arguments)
         return EXIT_USAGE;
     }
     config = config_load(arguments->file, stderr);
-    return config != NULL ? run(config) : EXIT_USAGE;
+    return config != NULL ? run(config, arguments) : EXIT_USAGE;
 }
 
 static int check(const struct arguments *arguments)
@@ -182,7 +189,7 @@ static int dev(const struct arguments *arguments)
     char *text = write_configuration(arguments, dir);
     struct config *config = config_parse("command line", text, dir, stderr);
     free(text);
-    return config != NULL ? run(config) : EXIT_USAGE;
+    return config != NULL ? run(config, arguments) : EXIT_USAGE;
 }
 
 /* ---- the command line ---- */
@@ -191,12 +198,12 @@ static void print_help(void)
 {
     printf("gatehouse %s, an HTTP server with CGI and FastCGI gateways\n\n", GATEHOUSE_VERSION);
     for (int i = 0; i < N_COMMANDS; i++)
-        printf("  gatehouse %-34s %s\n", commands[i].synopsis, commands[i].summary);
+        printf("  gatehouse %-41s %s\n", commands[i].synopsis, commands[i].summary);
     printf("\n");
     for (int i = 0; i < N_OPTIONS; i++)
         printf("  -%c, --%s %-*s %s\n", options[i].option.val, options[i].option.name,
                (int)(14 - strlen(options[i].option.name)), options[i].argument, options[i].summary);
-    printf("\nThe manual: gatehouse(1), gatehouse.conf(5), gatehouse-http(7).\n");
+    printf("\nThe manual: gatehouse(1), gatehouse.conf(5), gatehouse-http(7), gatehouse-gateways(7).\n");
 }
 
 static const struct command *find_command(const char *name)
@@ -232,7 +239,10 @@ static int read_arguments(int argc, char **argv, const struct command *command, 
             *status_out = EXIT_USAGE;
             return -1;
         }
-        *(option == 'c' ? &out->file : option == 'p' ? &out->port : &out->address) = optarg;
+        if (option == 't')
+            out->has_trace = true;
+        else
+            *(option == 'c' ? &out->file : option == 'p' ? &out->port : &out->address) = optarg;
     }
     out->words = argv + optind;
     out->n_words = argc - optind;
@@ -252,6 +262,8 @@ int main(int argc, char **argv)
     } else {
         command = &commands[0];
     }
+    if (command->tool != NULL)
+        return command->tool(argc, argv);
     if (read_arguments(argc, argv, command, &arguments, &status) != 0)
         return status;
     return command->run(&arguments);

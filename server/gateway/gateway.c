@@ -1,9 +1,7 @@
 /*
  * A passage connects one exchange with one run.
  *
- * A program is told the length of its input, which of a body in chunks is known only at its end. So such a body is held
- * before the run is opened, for as long as it comes without a pause and is not large: then it is mostly whole. Else the
- * program has to do without the length, and reads while the rest comes.
+ * How the request's body gets to the program is input.c's, how the program's output becomes the response response.c's.
  *
  * Either may end first:
  *
@@ -16,27 +14,25 @@
  * Statuses: 502 the program crashed or spoke nonsense, 503 no capacity, 504 our deadline passed; 404 and 403 when the
  * script is not there or may not be run.
  */
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "gateway/input.h"
 #include "gateway/passage.h"
+#include "gateway/permit.h"
 
-enum {
-    RETRY_AFTER = 1,                 /* seconds */
-    MAX_HELD = 65536,                /* of one request's body */
-    MAX_HELD_ALL = 16 * 1024 * 1024, /* of all, on this front */
-    HOLD_US = 300000,                /* a pause that ends the holding */
-};
+enum { RETRY_AFTER = 1 }; /* seconds */
 
 static void on_timer(evutil_socket_t fd, short what, void *arg);
-static void open_run(struct passage *p);
 
 struct gateway *gateway_create(const struct gateway_options *options)
 {
     struct gateway *gateway = memory_zeroed(1, sizeof *gateway);
 
     gateway->options = *options;
+    signal(SIGXFSZ, SIG_IGN);
     return gateway;
 }
 
@@ -47,20 +43,17 @@ void gateway_destroy(struct gateway *gateway)
 
 /* ---- ends ---- */
 
-static void drop_held(struct passage *p)
-{
-    p->gateway->held -= buffer_len(&p->held);
-    buffer_free(&p->held);
-}
-
 static void free_passage(struct passage *p)
 {
     event_free(p->timer);
-    drop_held(p);
+    input_free(p);
     buffer_free(&p->head);
     buffer_free(&p->texts);
     buffer_free(&p->filename);
+    if (p->data != NULL)
+        open_file_release(p->data);
     free(p->reply);
+    free(p->nph);
     free(p->chunked);
     free(p);
 }
@@ -68,6 +61,7 @@ static void free_passage(struct passage *p)
 void passage_stop_run(struct passage *p, bool at_once)
 {
     event_del(p->timer); /* it could be about to come, and would stop it twice */
+    input_drop(p);
     p->run->down->stop(p->run, at_once);
 }
 
@@ -84,11 +78,18 @@ struct exchange *passage_let_go(struct passage *p)
     return exchange;
 }
 
+static void explain(struct run *run)
+{
+    if (run != NULL && run->down->explain != NULL)
+        run->down->explain(run);
+}
+
 void passage_fail(struct passage *p, unsigned status, const char *why)
 {
     struct exchange *exchange = passage_let_go(p);
 
     log_warning("[%s] %u %.*s: %s", p->id, status, (int)buffer_len(&p->filename), buffer_at(&p->filename), why);
+    explain(p->run != NULL ? p->run : p->ended_run);
     exchange_fail(exchange, status, status == 503 ? RETRY_AFTER : 0);
 }
 
@@ -106,7 +107,7 @@ static unsigned status_of(enum run_cause cause)
 
 /* ---- deadlines ---- */
 
-static void call_in(struct passage *p, uint64_t us)
+void passage_call_in(struct passage *p, uint64_t us)
 {
     struct timeval delay = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
 
@@ -120,10 +121,10 @@ static void set_timer(struct passage *p)
     uint64_t idle = p->last_sign_us + p->route->idle_timeout_ms * 1000;
     uint64_t until = whole < idle ? whole : idle, now = clock_us();
 
-    call_in(p, until > now ? until - now : 0);
+    passage_call_in(p, until > now ? until - now : 0);
 }
 
-static void note_sign(struct passage *p)
+void passage_note_sign(struct passage *p)
 {
     p->last_sign_us = clock_us();
 }
@@ -137,11 +138,11 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
     (void)fd, (void)what;
     if (p->is.is_holding) {
-        open_run(p);
+        input_pause(p);
         return;
     }
     if (p->is.is_paused && !is_over) {
-        note_sign(p); /* it is the client that keeps it waiting */
+        passage_note_sign(p); /* it is the client that keeps it waiting */
         is_idle = false;
     }
     if (!is_over && !is_idle) {
@@ -153,23 +154,15 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         passage_fail(p, 504, is_over ? "no end within timeout" : "silent for idle_timeout");
 }
 
-static void begin_input(struct passage *p)
+static void begin_run(struct passage *p)
 {
     struct exchange *exchange = p->exchange;
 
     p->granted_us = p->run->granted_us;
     exchange->record.phase_us[PHASE_QUEUE] = p->granted_us - exchange->started_us;
-    note_sign(p);
+    passage_note_sign(p);
     set_timer(p);
-    if (buffer_len(&p->held) > 0 || p->is.is_input_done) {
-        bool has_enough = p->run->down->feed(p->run, buffer_span(&p->held), p->is.is_input_done);
-
-        drop_held(p);
-        if (has_enough)
-            return;
-    }
-    p->is.wants_input = true;
-    exchange_want_body(exchange);
+    input_granted(p);
 }
 
 /* ---- what the run says ---- */
@@ -179,14 +172,14 @@ static void on_granted(void *arg)
     struct passage *p = arg;
 
     if (passage_is_open(p))
-        begin_input(p);
+        begin_run(p);
 }
 
 static void on_output(void *arg, struct span bytes, bool more)
 {
     struct passage *p = arg;
 
-    note_sign(p);
+    passage_note_sign(p);
     if (passage_is_open(p))
         response_take(p, bytes, more);
 }
@@ -199,7 +192,7 @@ static void on_errors(void *arg, struct span bytes)
     buffer_printf(&tag, "[%s] %.*s", p->id, (int)buffer_len(&p->filename), buffer_at(&p->filename));
     if (p->route->pool != NULL)
         buffer_printf(&tag, " (pool %s, process %ld)", p->route->pool->name, p->run != NULL ? p->run->pid : 0);
-    note_sign(p);
+    passage_note_sign(p);
     p->stderr_bytes += bytes.len;
     if (bytes.len > 0)
         log_stream_add(&p->errors, buffer_span(&tag), bytes);
@@ -212,9 +205,8 @@ static void on_drained(void *arg)
 {
     struct passage *p = arg;
 
-    note_sign(p);
-    if (passage_is_open(p))
-        exchange_want_body(p->exchange);
+    passage_note_sign(p);
+    input_drained(p);
 }
 
 static void on_complete(void *arg)
@@ -259,7 +251,9 @@ static void on_ended(void *arg, const struct run_result *result)
     }
     note_result(&p->exchange->record, p, result);
     p->exit_code = result->exit_code;
+    p->ended_run = p->run;
     p->run = NULL;
+    input_drop(p);
     if (p->is.answered)
         return; /* gateway_done() is still to come */
     if (result->cause == RUN_COMPLETE)
@@ -279,41 +273,9 @@ static const struct run_up up = {
 
 /* ---- what the exchange says ---- */
 
-static void keep_input(struct passage *p, struct span bytes, bool last)
-{
-    p->gateway->held += bytes.len;
-    buffer_append_span(&p->held, bytes);
-    p->is.is_input_done = last;
-}
-
-/* Returns true for "enough": what comes now is for the run to take when it wants. The exchange is at work on the
- * connection, so that the passage outlives a run that cannot be opened. */
-static bool hold(struct passage *p, struct span bytes, bool last)
-{
-    keep_input(p, bytes, last);
-    if (!last && buffer_len(&p->held) < MAX_HELD && p->gateway->held < MAX_HELD_ALL) {
-        call_in(p, HOLD_US);
-        return false;
-    }
-    if (last) {
-        p->vars.length_known = true;
-        p->vars.length = buffer_len(&p->held);
-    }
-    open_run(p);
-    return !p->is.wants_input;
-}
-
 static bool on_body(struct exchange *exchange, struct span bytes, bool last)
 {
-    struct passage *p = exchange->data;
-
-    if (p->is.is_holding)
-        return hold(p, bytes, last);
-    if (p->granted_us == 0) { /* it came between the holding's end and the run's turn */
-        keep_input(p, bytes, last);
-        return true;
-    }
-    return p->run->down->feed(p->run, bytes, last);
+    return input_take(exchange->data, bytes, last);
 }
 
 static void on_resume(struct exchange *exchange)
@@ -323,7 +285,7 @@ static void on_resume(struct exchange *exchange)
     if (!p->is.is_paused || p->run == NULL)
         return;
     p->is.is_paused = false;
-    note_sign(p);
+    passage_note_sign(p);
     p->run->down->resume(p->run);
 }
 
@@ -332,7 +294,7 @@ static void on_abort(struct exchange *exchange)
     struct passage *p = exchange->data;
 
     passage_let_go(p);
-    exchange->data = NULL; /* it is logged at once, without the program's end */
+    exchange->origin = NULL; /* it is logged at once, without the program's end */
     p->exchange = NULL;
     if (p->run != NULL)
         passage_stop_run(p, false);
@@ -400,6 +362,10 @@ static void fill_variables(struct passage *p, const struct route_target *target)
         .request_id = {exchange->id, EXCHANGE_ID_LEN},
         .length_known = head->has_length,
         .length = head->length,
+        .role = target->route->role,
+        .data_length = p->data != NULL ? (uint64_t)p->data->about.st_size : 0,
+        .data_modified = p->data != NULL ? p->data->about.st_mtime : 0,
+        .granted = exchange->permit != NULL ? buffer_span(&exchange->permit->variables) : SPAN(""),
         .env = &target->route->env,
     };
 }
@@ -412,27 +378,43 @@ static void fill_record(struct exchange *exchange, const struct config_route *ro
         exchange->record.pool = span_of(route->pool->name);
 }
 
-static void open_run(struct passage *p)
+void passage_open_run(struct passage *p)
 {
     struct run_result refusal = {.why = ""};
 
-    p->is.is_holding = false;
     event_del(p->timer);
     p->run = p->runner->open(p->runner, &p->request, &up, p, &refusal);
     if (p->run == NULL)
         passage_fail(p, status_of(refusal.cause), refusal.why);
     else if (p->run->is_granted)
-        begin_input(p);
+        begin_run(p);
+}
+
+static void fill_request(struct passage *p, const struct route_target *target)
+{
+    enum route_role role = target->route->role;
+
+    p->request = (struct run_request){
+        .each_variable = each_variable,
+        .script = target->script,
+        .id = p->vars.request_id,
+        .has_input = p->exchange->has_body && role != ROLE_AUTHORIZER, /* who answers is to have the body */
+        .role = role,
+        .data_fd = p->data != NULL ? p->data->fd : -1,
+        .data_length = p->vars.data_length,
+    };
 }
 
 void gateway_serve(struct gateway *gateway, struct exchange *exchange, const struct route_target *target,
-                   struct runner *runner)
+                   struct runner *runner, struct open_file *data)
 {
     struct passage *p;
     const struct field *collision = metavars_collision(&exchange->head);
 
     fill_record(exchange, target->route);
     if (collision != NULL) {
+        if (data != NULL)
+            open_file_release(data);
         log_warning("[%s] 400: field \"%.*s\" would pass for another's variable", exchange->id,
                     (int)collision->name.len, collision->name.at);
         exchange_fail(exchange, 400, 0);
@@ -445,22 +427,16 @@ void gateway_serve(struct gateway *gateway, struct exchange *exchange, const str
     p->route = target->route;
     p->exit_code = -1;
     p->timer = evtimer_new(gateway->options.base, on_timer, p);
+    p->data = data;
     fill_variables(p, target);
-    p->request = (struct run_request){
-        .each_variable = each_variable,
-        .script = target->script,
-        .id = p->vars.request_id,
-        .has_input = exchange->has_body,
-    };
-    exchange_handle(exchange, &handler, p);
-    /* A client that waits for 100 (Continue) gets it when its turn has come: its body cannot be had before that. */
-    if (!exchange->has_body || exchange->head.has_length || exchange->head.expect_continue) {
-        open_run(p);
-        return;
+    fill_request(p, target);
+    if (p->route->gateway == GATEWAY_CGI && nph_is_name(buffer_span(&p->filename))) {
+        p->nph = memory_zeroed(1, sizeof *p->nph);
+        nph_init(p->nph);
     }
-    p->is.is_holding = true;
-    call_in(p, HOLD_US);
-    exchange_want_body(exchange);
+    exchange->origin = p;
+    exchange_handle(exchange, &handler, p);
+    input_begin(p);
 }
 
 /* ---- the log ---- */
@@ -490,11 +466,13 @@ static void keep_record(struct passage *p, const struct access_record *record)
 
 bool gateway_done(struct exchange *exchange)
 {
-    struct passage *p = exchange->handler == &handler ? exchange->data : NULL;
+    struct passage *p = exchange->origin;
 
+    permit_destroy(exchange->permit);
+    exchange->permit = NULL;
     if (p == NULL)
         return false;
-    exchange->data = NULL;
+    exchange->origin = NULL;
     p->exchange = NULL;
     if (p->run != NULL) {
         keep_record(p, &exchange->record);

@@ -7,6 +7,7 @@
 #include "gateway/metavars.h"
 
 #include "base/buffer.h"
+#include "gateway/permit.h"
 
 #define SOFTWARE "gatehouse/" GATEHOUSE_VERSION
 
@@ -15,7 +16,8 @@
     V(GATEWAY_INTERFACE), V(SERVER_SOFTWARE), V(SERVER_NAME), V(SERVER_ADDR), V(SERVER_PORT), V(SERVER_PROTOCOL),      \
         V(REQUEST_METHOD), V(REQUEST_URI), V(REQUEST_SCHEME), V(HTTPS), V(QUERY_STRING), V(SCRIPT_NAME),               \
         V(SCRIPT_FILENAME), V(DOCUMENT_ROOT), V(PATH_INFO), V(PATH_TRANSLATED), V(REMOTE_ADDR), V(REMOTE_PORT),        \
-        V(CONTENT_LENGTH), V(CONTENT_TYPE), V(REDIRECT_STATUS), V(REQUEST_ID)
+        V(CONTENT_LENGTH), V(CONTENT_TYPE), V(REDIRECT_STATUS), V(REQUEST_ID), V(FCGI_DATA_LENGTH),                    \
+        V(FCGI_DATA_LAST_MOD)
 
 #define ENUMERATOR(name) VAR_##name
 enum variable { VARIABLES(ENUMERATOR) };
@@ -207,8 +209,10 @@ static void each_of_request(struct enumeration *e)
     set(e, VAR_REQUEST_METHOD, vars->head->method_text);
     set_request_uri(e);
     set(e, VAR_QUERY_STRING, vars->query);
-    set(e, VAR_SCRIPT_NAME, vars->script_name);
     set(e, VAR_SCRIPT_FILENAME, vars->script_filename);
+    if (vars->role == ROLE_AUTHORIZER)
+        return;
+    set(e, VAR_SCRIPT_NAME, vars->script_name);
     if (vars->path_info.len > 0) {
         if (span_ends(root, SPAN("/")))
             root.len--;
@@ -217,6 +221,10 @@ static void each_of_request(struct enumeration *e)
     }
     if (vars->length_known)
         set_number(e, VAR_CONTENT_LENGTH, vars->length);
+    if (vars->role == ROLE_FILTER) {
+        set_number(e, VAR_FCGI_DATA_LENGTH, vars->data_length);
+        set_number(e, VAR_FCGI_DATA_LAST_MOD, (uint64_t)vars->data_modified);
+    }
 }
 
 /* The variable's name; lives until the next one is made. */
@@ -283,6 +291,26 @@ static void set_field(struct enumeration *e, unsigned i)
     emit(e, variable_name(e, field->name), second == head->n_fields ? field->value : joined_value(e, i, second));
 }
 
+/* What comes later counts. */
+static bool is_granted_again(struct span rest, struct span name)
+{
+    struct span other, value;
+
+    while (permit_next(&rest, &other, &value))
+        if (span_is(other, name))
+            return true;
+    return false;
+}
+
+static void each_granted(struct enumeration *e)
+{
+    struct span rest = e->vars->granted, name, value;
+
+    while (permit_next(&rest, &name, &value))
+        if (!is_granted_again(rest, name))
+            emit(e, name, value);
+}
+
 void metavars_each(const struct metavars *vars, metavars_emit *emit_one, void *arg)
 {
     struct enumeration e;
@@ -296,6 +324,7 @@ void metavars_each(const struct metavars *vars, metavars_emit *emit_one, void *a
     each_of_request(&e);
     for (unsigned i = 0; i < vars->head->n_fields; i++)
         set_field(&e, i);
+    each_granted(&e);
     buffer_free(&e.value);
     buffer_free(&e.long_name);
 }
@@ -332,13 +361,70 @@ static bool is_field_variable(struct span rest)
     return rest.len > 0 && !is_hidden(rest);
 }
 
+static bool is_of_request(struct span name)
+{
+    for (size_t i = 0; i < N_OF(names); i++) {
+        if (span_is(name, names[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool is_of_system(struct span name)
+{
+    /* What begins like this, or is one of these. */
+    static const struct span beginnings[] = {
+        {LITERAL(PREFIX)}, {LITERAL("LD_")},    {LITERAL("BASH")},   {LITERAL("PERL")},  {LITERAL("PYTHON")},
+        {LITERAL("RUBY")}, {LITERAL("NODE_")},  {LITERAL("PHP")},    {LITERAL("JAVA_")}, {LITERAL("GIT_")},
+        {LITERAL("LC_")},  {LITERAL("GCONV_")}, {LITERAL("MALLOC")}, {LITERAL("GLIBC")}, {LITERAL("FCGI_")},
+    };
+    static const struct span whole[] = {
+        {LITERAL("PATH")},   {LITERAL("IFS")},   {LITERAL("ENV")},     {LITERAL("SHELL")},   {LITERAL("SHELLOPTS")},
+        {LITERAL("CDPATH")}, {LITERAL("HOME")},  {LITERAL("TMPDIR")},  {LITERAL("LANG")},    {LITERAL("LANGUAGE")},
+        {LITERAL("TZ")},     {LITERAL("TZDIR")}, {LITERAL("LOCPATH")}, {LITERAL("NLSPATH")}, {LITERAL("HOSTALIASES")},
+        {LITERAL("PS4")},    {LITERAL("PAGER")}, {LITERAL("EDITOR")},  {LITERAL("USER")},    {LITERAL("LOGNAME")},
+    };
+
+    static const struct span end = {LITERAL("_proxy")};
+
+    if (name.len >= end.len && span_is_nocase(span_from(name, name.len - end.len), end))
+        return true;
+    for (size_t i = 0; i < N_OF(beginnings); i++) {
+        if (span_starts(name, beginnings[i]))
+            return true;
+    }
+    for (size_t i = 0; i < N_OF(whole); i++) {
+        if (span_is(name, whole[i]))
+            return true;
+    }
+    return false;
+}
+
+bool metavars_is_grantable(struct span name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        if (!is_letter(name.at[i]) && name.at[i] != '_' && (i == 0 || !is_digit(name.at[i])))
+            return false;
+    }
+    return name.len > 0 && !is_of_request(name) && !is_of_system(name);
+}
+
 bool metavars_is_name(struct span name)
 {
     if (span_starts(name, SPAN(PREFIX)))
         return is_field_variable(span_from(name, PREFIX_LEN));
-    for (size_t i = 0; i < N_OF(names); i++) {
-        if (span_is(name, names[i]))
-            return true;
+    return is_of_request(name);
+}
+
+bool metavars_may_set(const struct config_route *route, struct span name)
+{
+    const struct config_site *site = route->site;
+
+    if (metavars_is_name(name))
+        return true;
+    for (size_t i = 0; i < site->n_routes; i++) {
+        if (site->routes[i]->role == ROLE_AUTHORIZER)
+            return metavars_is_grantable(name);
     }
     return false;
 }

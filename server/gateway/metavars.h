@@ -6,6 +6,7 @@
 #define GATEHOUSE_GATEWAY_METAVARS_H
 
 #include <stdbool.h>
+#include <time.h>
 
 #include "base/span.h"
 #include "config.h"
@@ -26,6 +27,10 @@ struct metavars {
     bool is_https;
     bool length_known; /* CONTENT_LENGTH is set to .length; else it is left out */
     uint64_t length;
+    enum route_role role;
+    uint64_t data_length; /* of a filter's file */
+    time_t data_modified;
+    struct span granted;            /* by authorizers, see permit.h; or empty. All others win over them */
     const struct config_pairs *env; /* the route's own; or NULL. They win over all others */
 };
 
@@ -42,6 +47,9 @@ typedef void metavars_emit(void *arg, struct span name, struct span value);
  * Never HTTP_PROXY, HTTP_CONTENT_LENGTH, HTTP_CONTENT_TYPE, HTTP_TRANSFER_ENCODING, HTTP_CONNECTION, HTTP_KEEP_ALIVE,
  * HTTP_TE, HTTP_TRAILER, HTTP_UPGRADE, HTTP_EXPECT, HTTP_PROXY_AUTHORIZATION, HTTP_AUTHORIZATION, but by the route.
  * Fields whose names hold anything but letters, digits and "-" make no variable.
+ *
+ * An authorizer gets no CONTENT_LENGTH, PATH_INFO, PATH_TRANSLATED and SCRIPT_NAME (FastCGI specification section
+ * 6.3), a filter FCGI_DATA_LENGTH and FCGI_DATA_LAST_MOD (section 6.4; seconds since 1970), too.
  */
 void metavars_each(const struct metavars *vars, metavars_emit *emit, void *arg);
 
@@ -52,9 +60,16 @@ void metavars_each(const struct metavars *vars, metavars_emit *emit, void *arg);
  */
 const struct field *metavars_collision(const struct head *head);
 
-/* May a front hand this environment name to the keeper for a program? The names above and HTTP_* of capital letters,
- * digits and "_", but for those that are never set; nothing else, so that a front which is taken over cannot set
- * LD_PRELOAD. */
+/* May an authorizer set a variable of this name for the programs behind it? Not one that is set for each request, nor
+ * HTTP_*, nor one that steers loaders, shells and interpreters: LD_PRELOAD, PATH, PERL5LIB and their like. */
+bool metavars_is_grantable(struct span name);
+
+/* Is it a name of the above, or HTTP_* of capital letters, digits and "_", but for those that are never set? */
 bool metavars_is_name(struct span name);
+
+/* May a front hand this environment name to the keeper for a program of the route? The names above, and what may be
+ * granted if the route's site has an authorizer; nothing else, so that a front which is taken over cannot set
+ * LD_PRELOAD. */
+bool metavars_may_set(const struct config_route *route, struct span name);
 
 #endif

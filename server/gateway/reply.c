@@ -13,9 +13,12 @@
 
 #include "http/grammar.h"
 
-enum {
-    MAX_OPTIONS = 32, /* of Connection: each is compared with each field's name */
-};
+/* Of Connection: each is compared with each field's name. */
+#define MAX_OPTIONS 32
+
+/* A number in a text. */
+#define DIGITS(number)    DIGITS_OF(number)
+#define DIGITS_OF(number) #number
 
 enum meaning {
     FORWARDED, /* means nothing to us */
@@ -25,6 +28,7 @@ enum meaning {
     CONTENT_LENGTH,
     TRANSFER_ENCODING,
     CONNECTION,
+    SENDFILE,
     DROPPED, /* of the hop to us, or for us to say */
 };
 
@@ -40,8 +44,10 @@ static const struct known {
     {NAME("Content-Length"), .meaning = CONTENT_LENGTH},
     {NAME("Transfer-Encoding"), .meaning = TRANSFER_ENCODING},
     {NAME("Connection"), .meaning = CONNECTION},
+    {NAME("X-Sendfile"), .meaning = SENDFILE},
     {NAME("Date"), .meaning = DROPPED},
     {NAME("Server"), .meaning = DROPPED},
+    {NAME("X-Request-Id"), .meaning = DROPPED},
     {NAME("Trailer"), .meaning = DROPPED},
     {NAME("Keep-Alive"), .meaning = DROPPED},
     {NAME("Proxy-Connection"), .meaning = DROPPED},
@@ -52,7 +58,8 @@ static const struct known {
 /* What the second pass gathers beside the reply itself. */
 struct reading {
     struct reply *reply;
-    bool has_type, has_status_field;
+    struct span type;
+    bool has_status_field;
     unsigned n_options;
     struct span options[MAX_OPTIONS]; /* the names in Connection */
 };
@@ -61,8 +68,8 @@ void reply_init(struct reply *reply)
 {
     /* Not the fields: n_fields tells how many of them are set. */
     reply->status = 0;
-    reply->has_status = reply->is_local = reply->has_length = reply->is_chunked = false;
-    reply->reason = reply->location = (struct span){NULL, 0};
+    reply->has_status = reply->has_type = reply->is_local = reply->has_length = reply->is_chunked = false;
+    reply->reason = reply->location = reply->sendfile = (struct span){NULL, 0};
     reply->length = 0;
     reply->n_fields = reply->n_lines = 0;
     reply->len = reply->line = reply->scanned = 0;
@@ -112,13 +119,13 @@ static enum reply_result check_lines(struct reply *r, const char *bytes, size_t 
         } else {
             r->why = grammar_field_line(line, &name_len);
             if (r->why == NULL && ++r->n_lines > REPLY_MAX_FIELDS)
-                r->why = "too many fields";
+                r->why = "more than " DIGITS(REPLY_MAX_FIELDS) " fields";
         }
         if (r->why != NULL)
             return REPLY_BAD;
     }
     r->scanned = end;
-    return end < REPLY_MAX_HEAD ? REPLY_MORE : refuse(r, "a head that is too long");
+    return end < REPLY_MAX_HEAD ? REPLY_MORE : refuse(r, "a head longer than " DIGITS(REPLY_MAX_HEAD) " bytes");
 }
 
 /* "404", "404 Not Found": RFC 3875 section 6.3.3, but the reason and the space before it may be missing. */
@@ -189,9 +196,21 @@ static const char *take_options(struct reading *reading, struct span list)
 
     while (grammar_list_next(&list, &option)) {
         if (reading->n_options == MAX_OPTIONS)
-            return "too many options of Connection";
+            return "more than " DIGITS(MAX_OPTIONS) " options of Connection";
         reading->options[reading->n_options++] = option;
     }
+    return NULL;
+}
+
+static const char *take_sendfile(struct reply *r, struct span value)
+{
+    if (value.len == 0)
+        return "an empty X-Sendfile";
+    if (memchr(value.at, '\t', value.len) != NULL)
+        return "a control character in the path of X-Sendfile";
+    if (r->sendfile.len > 0 && !span_is(r->sendfile, value))
+        return "two different X-Sendfiles";
+    r->sendfile = value;
     return NULL;
 }
 
@@ -215,7 +234,10 @@ static const char *take_field(struct reading *reading, struct field field)
 
     switch (meaning_of(field.name)) {
     case CONTENT_TYPE:
-        reading->has_type = true;
+        if (r->has_type)
+            return span_is(reading->type, field.value) ? NULL : "two different Content-Types";
+        r->has_type = true;
+        reading->type = field.value;
         break;
     case LOCATION:
         if (r->location.len > 0)
@@ -233,6 +255,8 @@ static const char *take_field(struct reading *reading, struct field field)
         return take_coding(r, field.value);
     case CONNECTION:
         return take_options(reading, field.value);
+    case SENDFILE:
+        return take_sendfile(r, field.value);
     case DROPPED:
         return NULL;
     case FORWARDED:
@@ -282,7 +306,7 @@ static const char *conclude(struct reading *reading)
 {
     struct reply *r = reading->reply;
 
-    if (!reading->has_type && !r->has_status && r->location.len == 0)
+    if (!r->has_type && !r->has_status && r->location.len == 0 && r->sendfile.len == 0)
         return "neither Content-Type nor Location nor Status";
     if (r->is_chunked && r->has_length)
         return "Content-Length beside Transfer-Encoding"; /* RFC 9112 section 6.3 */
@@ -303,7 +327,8 @@ static const char *take_head(struct reply *r, const char *bytes)
     const char *at = bytes, *why;
 
     reading.reply = r;
-    reading.has_type = reading.has_status_field = false;
+    reading.type = SPAN("");
+    reading.has_status_field = false;
     reading.n_options = 0;
     for (;;) {
         const char *lf = memchr(at, '\n', r->len - (size_t)(at - bytes));

@@ -14,10 +14,9 @@
 #include "base/span.h"
 #include "http/head.h"
 
-enum {
-    REPLY_MAX_HEAD = 65536, /* bytes; more without an empty line is REPLY_BAD */
-    REPLY_MAX_FIELDS = 256,
-};
+/* Macros, so that messages can name them. */
+#define REPLY_MAX_HEAD   65536 /* bytes; more without an empty line is REPLY_BAD */
+#define REPLY_MAX_FIELDS 256
 
 enum reply_result {
     REPLY_MORE, /* no end of the head yet, nothing wrong so far */
@@ -31,6 +30,8 @@ struct reply {
     bool has_status;      /* the program sent one */
     struct span reason;   /* of the Status field; may be empty: then the status's own phrase is to be used */
     struct span location; /* empty: none was sent */
+    struct span sendfile; /* the path in X-Sendfile; empty: none was sent */
+    bool has_type;        /* a Content-Type is among the fields */
     bool is_local;        /* a local redirect (RFC 3875 section 6.2.2): the only field is a Location that is a path */
     bool has_length;
     uint64_t length; /* at most INT64_MAX */
@@ -53,12 +54,14 @@ void reply_init(struct reply *reply);
  *
  * Lines end in LF or CR LF. Accepted: names that are tokens, values without controls (HTAB is white space). Refused:
  * no colon, an empty name, a fold, NUL or bare CR in a line, a Status that is no number from 100 to 599 with its end
- * or a space behind it, two Status fields, two different Locations, a Content-Length that is no number, different
- * ones, any Transfer-Encoding but "chunked" or one beside a Content-Length, more options of Connection than anybody
- * needs, a head that says neither Content-Type nor Location nor Status, an empty head.
+ * or a space behind it, two Status fields, two different Locations or Content-Types, a Content-Length that is no
+ * number, different ones, any Transfer-Encoding but "chunked" or one beside a Content-Length, an X-Sendfile that is
+ * empty or holds a HTAB, two different ones, more options of Connection than anybody needs, a head that says neither
+ * Content-Type nor Location nor Status nor X-Sendfile, an empty head.
  * A first line "HTTP/1.x NNN reason" is taken as a Status; a Status field may repeat its number.
- * Left out of .fields: Status, Content-Length, Date, Server, Trailer and all that is hop-by-hop (Connection, what it
- * names, Keep-Alive, Proxy-Connection, TE, Transfer-Encoding, Upgrade), a second equal Location.
+ * Left out of .fields: Status, Content-Length, X-Sendfile, Trailer, what is for us to say (Date, Server, X-Request-Id),
+ * all that is hop-by-hop (Connection, what it names, Keep-Alive, Proxy-Connection, TE, Transfer-Encoding, Upgrade), a
+ * second equal Location or Content-Type.
  *
  * An interim head (RFC 9110 section 15.2) is DONE with a status from 100 to 199: no body belongs to it, and the next
  * head begins behind its .len bytes. The caller reads that one with a fresh reply_init(), and bounds how many it

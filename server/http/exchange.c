@@ -74,6 +74,16 @@ void exchange_begin(struct exchange *exchange, unsigned status, struct span reas
     append(exchange, SPAN("\r\n"));
 }
 
+void exchange_begin_raw(struct exchange *exchange, unsigned status)
+{
+    buffer_clear(&exchange->head_out);
+    buffer_clear(&exchange->held);
+    exchange->is.begun = exchange->is.head_sent = true;
+    exchange->is.has_length = exchange->is.no_body = false;
+    exchange->status = status;
+    exchange->connection->is.keep = false;
+}
+
 static char *put(char *at, struct span s)
 {
     if (s.len > 0)

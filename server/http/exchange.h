@@ -30,6 +30,7 @@
 #include "http/uri.h"
 
 struct exchange;
+struct permit;
 
 struct handler {
     /* A piece of the request's body; `last`: there is no more (the piece may be empty). Returns true for "enough". */
@@ -51,8 +52,10 @@ struct exchange {
     bool has_body;                /* the request comes with one */
     struct access_record record;  /* handlers fill in what they know: route, gateway, pool, pid, phases... */
     const struct handler *handler;
-    void *data;           /* the handler's */
-    unsigned n_redirects; /* local ones so far */
+    void *data;            /* the handler's */
+    void *origin;          /* the service's: who is to know of the exchange's end, whoever answers it */
+    unsigned n_redirects;  /* local ones so far */
+    struct permit *permit; /* the gateway's: what authorizers have granted; NULL: nothing */
 
     /* Private from here on. */
     struct buffer bytes;    /* the request's head as received */
@@ -86,6 +89,13 @@ void exchange_handle(struct exchange *exchange, const struct handler *handler, v
 /* Begins the response: status line, Date, Server, X-Request-Id. reason empty: the standard phrase. A response that was
  * begun but not sent is dropped, so that another can take its place. */
 void exchange_begin(struct exchange *exchange, unsigned status, struct span reason);
+
+/*
+ * The handler writes a whole message, head and all (RFC 3875 section 5): from now on every byte goes to the client as
+ * it is, none is added, and the connection ends with the exchange. `status` is what the message says, for the log
+ * alone; it may be told again when the first was an interim one.
+ */
+void exchange_begin_raw(struct exchange *exchange, unsigned status);
 
 /* A field of the response, in the order of the calls. The caller vouches for the bytes. Not for framing fields. */
 void exchange_field(struct exchange *exchange, struct span name, struct span value);

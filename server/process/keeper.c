@@ -16,11 +16,13 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "log.h"
+#include "process/cgroup.h"
 #include "process/channel.h"
 #include "process/diagnose.h"
 #include "process/listen.h"
 #include "process/pools.h"
 #include "process/spawn.h"
+#include "process/users.h"
 #include "process/warden.h"
 
 enum keeper_state {
@@ -54,6 +56,7 @@ struct keeper {
     struct event *deadline;
     struct scoreboard *scoreboard;
     struct wards *wards;
+    struct cgroups *cgroups; /* NULL: no route has one */
     struct programs *programs;
     struct pools *pools;
     struct front fronts[SCOREBOARD_FRONTS];
@@ -287,23 +290,34 @@ static void on_front_exited(struct front *front, int status)
 
 /* ---- signals ---- */
 
+/* A child to be waited for, and its process group, which nobody can tell any more once it was; 0: none. */
+static pid_t next_exited(pid_t *group_out)
+{
+    siginfo_t info = {.si_pid = 0};
+
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
+        return 0;
+    *group_out = getpgid(info.si_pid);
+    return info.si_pid;
+}
+
 static void on_child(evutil_socket_t fd, short what, void *arg)
 {
     struct keeper *keeper = arg;
     struct rusage usage;
     int status;
-    pid_t pid;
+    pid_t pid, group;
 
     (void)fd, (void)what;
-    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+    while ((pid = next_exited(&group)) > 0 && wait4(pid, &status, WNOHANG, &usage) == pid) {
         unsigned i = 0;
 
         while (i < keeper->config->server.fronts && keeper->fronts[i].pid != pid)
             i++;
         if (i < keeper->config->server.fronts)
             on_front_exited(&keeper->fronts[i], status);
-        else
-            programs_reaped(keeper->programs, pid, status, &usage); /* or an orphan of one: nothing to do */
+        else if (!programs_reaped(keeper->programs, pid, status, &usage))
+            programs_orphan_reaped(keeper->programs, group);
     }
 }
 
@@ -395,6 +409,26 @@ static int make_socket_dir(struct keeper *keeper)
     return -1;
 }
 
+/* What later processes are to share, or be kept from: 0, or -1 after a message and with nothing left behind. */
+static int prepare_children(struct keeper *keeper)
+{
+    users_load(keeper->config);
+    if (cgroups_create(keeper->config, &keeper->cgroups) != 0)
+        return -1;
+    keeper->scoreboard = scoreboard_create();
+    keeper->wards = wards_create();
+    if (make_socket_dir(keeper) != 0)
+        goto fail;
+    int error = warden_start(&keeper->warden, keeper->wards, keeper->cgroups);
+    if (error == 0)
+        return 0;
+    log_error("no process for the warden: %s", strerror(-error));
+    rmdir(keeper->wards->socket_dir);
+fail:
+    cgroups_remove(keeper->cgroups);
+    return -1;
+}
+
 static int prepare(struct keeper *keeper)
 {
     const struct config_server *server = &keeper->config->server;
@@ -405,13 +439,8 @@ static int prepare(struct keeper *keeper)
     keeper->listen_fds = memory_zeroed(server->listen.n, sizeof *keeper->listen_fds);
     if (listen_open(&server->listen, &server->user, keeper->listen_fds) != 0)
         return -1;
-    keeper->scoreboard = scoreboard_create();
-    keeper->wards = wards_create();
-    if (make_socket_dir(keeper) != 0)
-        return -1;
-    int error = warden_start(&keeper->warden, keeper->wards);
-    if (error != 0) {
-        log_error("no process for the warden: %s", strerror(-error));
+    if (prepare_children(keeper) != 0) {
+        listen_close(&server->listen, keeper->listen_fds);
         return -1;
     }
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -440,6 +469,7 @@ static void start_all(struct keeper *keeper)
         .scoreboard = keeper->scoreboard,
         .socket_dir = keeper->wards->socket_dir,
         .programs = keeper->programs,
+        .cgroups = keeper->cgroups,
         .is_variable = keeper->options->is_variable,
         .send = send_to_front,
         .arg = keeper,
@@ -499,6 +529,8 @@ int keeper_run(const struct keeper_options *options)
     log_notice("ended");
 done:
     log_flush();
+    cgroups_free(keeper->cgroups);
+    users_free();
     free(keeper->listen_fds);
     free(keeper);
     return status;

@@ -34,8 +34,8 @@ struct keeper_options {
     const struct config *config;
     /* Runs a front to its end and returns its exit status; EXIT_CANNOT_START ends the keeper too. */
     int (*front)(const struct front_start *start);
-    /* May a front give a program this environment variable? */
-    bool (*is_variable)(struct span name);
+    /* May a front give a program of the route this environment variable? */
+    bool (*is_variable)(const struct config_route *route, struct span name);
 };
 
 /* Runs the server until it is told to end. Returns the exit status: 0, or EXIT_CANNOT_START after a message. */

@@ -40,7 +40,7 @@ enum message_kind {
     MESSAGE_STARTED, /* run `id` is process `pid` */
     MESSAGE_REFUSED, /* run `id` was not started: `status` is the errno, `text` the cause; n: there is no such script,
                         or it may not be had; else starting it failed. For OPEN likewise */
-    MESSAGE_EXITED,  /* run `id` has ended with wait `status`, after `cpu_us`, `max_rss_kib` */
+    MESSAGE_EXITED,  /* run `id` has ended with wait `status`, after `cpu_us`, `max_rss_kib`; `text`: how, in words */
     MESSAGE_OPENED,  /* the answer to OPEN, under the route's number: the script's pool is number n */
     MESSAGE_DRAIN,   /* accept no more, finish what is under way, exit */
     MESSAGE_LOGS,    /* new logs. fds: access log (if it is on), error log */

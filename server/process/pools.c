@@ -74,6 +74,20 @@ static void lend_free(struct pool *pool)
         pool_lend_process(pool, process);
 }
 
+void pool_note_set_id(struct pool *pool, const struct spawn *spawn)
+{
+    struct stat about;
+
+    if (!spawn->no_new_privs || pool->has_said_set_id || stat(spawn->program, &about) != 0)
+        return;
+    if ((about.st_mode & (S_ISUID | S_ISGID)) == 0)
+        return;
+    pool->has_said_set_id = true;
+    log_warning("%s %s: %s is %s, which has no effect here; if it is to have one, set no_new_privs = off",
+                pool->route != NULL ? "route" : "pool", pool->route != NULL ? pool->route->text : pool->config->name,
+                spawn->program, about.st_mode & S_ISUID ? "set-user-ID" : "set-group-ID");
+}
+
 int pool_check_script(const struct pool *pool, int dir_fd, const char *script)
 {
     struct stat about;

@@ -19,6 +19,7 @@
 
 #include "base/span.h"
 #include "config.h"
+#include "process/cgroup.h"
 #include "process/lender.h"
 #include "process/message.h"
 #include "process/program.h"
@@ -31,7 +32,9 @@ struct pools_options {
     struct scoreboard *scoreboard;
     const char *socket_dir;
     struct programs *programs;
-    bool (*is_variable)(struct span name); /* may a front give a program this environment variable? */
+    struct cgroups *cgroups; /* NULL: no route has one */
+    /* May a front give a program of the route this environment variable? */
+    bool (*is_variable)(const struct config_route *route, struct span name);
     /* Sends to a front that is here; takes over the descriptors. */
     void (*send)(void *arg, unsigned front, const struct message *message, const int *fds, unsigned n_fds);
     void *arg;

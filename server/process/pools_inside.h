@@ -50,10 +50,12 @@ struct pool {
     unsigned failures;      /* in a row: processes that died young without having served */
     struct event *next_try; /* to start what is missing, later */
     bool is_down;
+    bool has_said_set_id; /* that no_new_privs has taken a program's set-user-ID bit its effect */
 
     int dir_fd; /* SLOT_RUN: the route's directory, -1 with a program for the whole prefix */
     TAILQ_HEAD(, run_slot) runs;
     unsigned n_running[LENDER_FRONTS];
+    unsigned n_memory_kills; /* by the route's control group, which no run has been blamed for yet */
 };
 
 struct pools {
@@ -79,6 +81,7 @@ static inline const struct config_user *pool_user(const struct pool *pool, const
 }
 
 /* pools.c */
+void pool_note_set_id(struct pool *pool, const struct spawn *spawn); /* says it once, if it is so */
 void pool_lend_process(struct pool *pool, struct process *process);
 void pool_tell(struct pool *pool, unsigned front, struct message *message);
 

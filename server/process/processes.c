@@ -33,6 +33,7 @@ enum {
     LONGEST_DELAY_MS = 5000,
     FAILURES_TO_DOWN = 3,
     BACKLOG = 128,
+    CAUSE = 4096, /* bytes of the text that says why a start failed */
 };
 
 static const char *program_of(const struct pool *pool)
@@ -125,13 +126,13 @@ static enum verdict judge(const struct program *program, const struct scoreboard
 }
 
 /* One that nobody has ended has ended: what becomes of its place? */
-static void replace(struct pool *pool, const struct program *program, int status)
+static void replace(struct pool *pool, const struct program *program, int status, const struct rusage *usage)
 {
     const struct scoreboard *scoreboard = pool->all->options.scoreboard;
     enum verdict verdict = judge(program, scoreboard, status);
-    char end[64], cause[4096];
+    char end[160], cause[4096];
 
-    diagnose_end(end, sizeof end, status);
+    diagnose_limited_end(end, sizeof end, status, &pool->config->rlimits, usage);
     if (status != 0 || verdict == VERDICT_FAILED)
         log_warning("pool %s: process %d %s after %u requests", pool->config->name, (int)program->pid, end,
                     (unsigned)scoreboard->served[program->index]);
@@ -153,7 +154,6 @@ static void on_exited(struct program *program, int status, const struct rusage *
     struct pool *pool = process->pool;
     char path[SOCKET_PATH];
 
-    (void)usage;
     socket_path(process, path);
     unlink(path);
     close(process->errors_fd);
@@ -162,7 +162,7 @@ static void on_exited(struct program *program, int status, const struct rusage *
     if (!program_is_running(program))
         return;
     pool->n_live--;
-    replace(pool, program, status);
+    replace(pool, program, status, usage);
 }
 
 static void on_gone(struct program *program)
@@ -177,8 +177,9 @@ static void on_gone(struct program *program)
     processes_want(pool);
 }
 
-/* Starts the program on a listening socket; what it writes to 1 and 2 goes to errors_fd's other end. */
-static int spawn_on(struct pool *pool, struct process *process, int listener, enum spawn_stage *stage)
+/* Starts the program on a listening socket; what it writes to 1 and 2 goes to errors_fd's other end. 0, or -errno after
+ * the cause. */
+static int spawn_on(struct pool *pool, struct process *process, int listener, char cause[CAUSE])
 {
     struct pools *all = pool->all;
     char *own_argv[] = {pool->script, NULL};
@@ -189,7 +190,9 @@ static int spawn_on(struct pool *pool, struct process *process, int listener, en
         .directory = pool->config->chdir,
         .user = pool_user(pool, &pool->config->user),
         .rlimits = &pool->config->rlimits,
+        .no_new_privs = pool->config->no_new_privs,
     };
+    enum spawn_stage stage = SPAWN_SOCKET;
     char directory[4096];
     int errors[2];
 
@@ -197,18 +200,23 @@ static int spawn_on(struct pool *pool, struct process *process, int listener, en
         snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(pool->script, '/') - pool->script), pool->script);
         spawn.directory = directory[0] != '\0' ? directory : "/";
     }
-    *stage = SPAWN_FORK;
-    if (pipe2(errors, O_CLOEXEC) != 0)
-        return -errno;
+    int error = listener < 0 ? listener : pipe2(errors, O_CLOEXEC) == 0 ? 0 : -errno;
+    if (error != 0) {
+        diagnose_start(cause, CAUSE, &spawn, stage, -error);
+        return error;
+    }
     fcntl(errors[0], F_SETFL, O_NONBLOCK);
     memcpy(spawn.fds, (int[]){listener, errors[1], errors[1]}, sizeof spawn.fds);
     process->program.on_exited = on_exited;
     process->program.on_gone = on_gone;
-    int error = program_start(all->options.programs, &process->program, &spawn, stage);
+    pool_note_set_id(pool, &spawn);
+    error = program_start(all->options.programs, &process->program, &spawn, &stage);
     close(errors[1]);
     process->errors_fd = errors[0];
-    if (error != 0)
+    if (error != 0) {
         close(errors[0]);
+        diagnose_start(cause, CAUSE, &spawn, stage, -error);
+    }
     return error;
 }
 
@@ -216,15 +224,14 @@ static int start_one(struct pool *pool)
 {
     struct process *process = memory_zeroed(1, sizeof *process);
     struct scoreboard *scoreboard = pool->all->options.scoreboard;
-    char path[SOCKET_PATH], cause[4096], text[4096 + 256];
-    enum spawn_stage stage = SPAWN_FORK;
+    char path[SOCKET_PATH], cause[CAUSE], text[CAUSE + 256];
 
     process->pool = pool;
     process->id = ++pool->all->next_id;
     process->holder = NO_HOLDER;
     socket_path(process, path);
     int listener = listen_at(pool, path);
-    int error = listener >= 0 ? spawn_on(pool, process, listener, &stage) : listener;
+    int error = spawn_on(pool, process, listener, cause);
     if (listener >= 0)
         close(listener); /* the process alone has it: when it dies, connecting is refused */
     if (error == 0) {
@@ -238,7 +245,6 @@ static int start_one(struct pool *pool)
     }
     unlink(path);
     free(process);
-    diagnose_start(cause, sizeof cause, program_of(pool), stage, -error);
     snprintf(text, sizeof text, "%.200s: %s", program_of(pool), cause);
     log_error("pool %s: %s", pool->config->name, text);
     note_failure(pool, text);

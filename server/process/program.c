@@ -1,15 +1,17 @@
 /*
  * Supervision, as a table:
  *
- *                  end           timer          exited, alone   exited, others left
- *   RUNNING        TERM->ENDING  -              ->GONE          ->LEFT
- *   ENDING         -             KILL->KILLED   ->GONE          ->LEFT_ENDING (TERM has reached them too)
- *   KILLED         -             -              ->GONE          ->LEFT_KILLED
- *   LEFT           TERM          TERM->LEFT_ENDING
- *   LEFT_ENDING    -             KILL->LEFT_KILLED
- *   LEFT_KILLED    -             KILL (a child born in between)
+ *                  end                timer              exited, alone  exited, others left   nobody left
+ *   RUNNING        TERM->ENDING       -                  ->GONE         ->LEFT                -
+ *   ENDING         -                  KILL->KILLED       ->GONE         ->LEFT_ENDING         -
+ *   KILLED         -                  -                  ->GONE         ->LEFT_KILLED         -
+ *   LEFT           TERM->LEFT_ENDING  TERM->LEFT_ENDING  -              -                     ->GONE
+ *   LEFT_ENDING    -                  KILL->LEFT_KILLED  -              -                     ->GONE
+ *   LEFT_KILLED    -                  KILL               -              -                     ->GONE
  *
- * In the LEFT states the timer first looks whether the group still has a member; if not, ->GONE.
+ * From ENDING to LEFT_ENDING nobody is signalled again: TERM has reached all of the group. KILL is repeated for a child
+ * that was born in between. "Nobody left" is looked for whenever an orphan of the group was reaped, and before each
+ * other step in the LEFT states.
  *
  * A group is signalled only while its number cannot belong to anybody else: while its leader was not waited for, or
  * while a child of ours is in it. Orphans become our children, since the keeper is their subreaper.
@@ -40,6 +42,8 @@ enum happening {
     TIMER,
     EXITED_ALONE,
     EXITED_OTHERS,
+    NOBODY_LEFT,
+    N_HAPPENINGS,
 };
 
 struct step {
@@ -47,7 +51,7 @@ struct step {
     enum program_state next;
 };
 
-static const struct step table[PROGRAM_GONE][4] = {
+static const struct step table[PROGRAM_GONE][N_HAPPENINGS] = {
     [PROGRAM_RUNNING] =
         {
             [TO_END] = {SIGTERM, PROGRAM_ENDING},
@@ -73,16 +77,19 @@ static const struct step table[PROGRAM_GONE][4] = {
         {
             [TO_END] = {SIGTERM, PROGRAM_LEFT_ENDING},
             [TIMER] = {SIGTERM, PROGRAM_LEFT_ENDING},
+            [NOBODY_LEFT] = {0, PROGRAM_GONE},
         },
     [PROGRAM_LEFT_ENDING] =
         {
             [TO_END] = {0, PROGRAM_LEFT_ENDING},
             [TIMER] = {SIGKILL, PROGRAM_LEFT_KILLED},
+            [NOBODY_LEFT] = {0, PROGRAM_GONE},
         },
     [PROGRAM_LEFT_KILLED] =
         {
             [TO_END] = {0, PROGRAM_LEFT_KILLED},
             [TIMER] = {SIGKILL, PROGRAM_LEFT_KILLED},
+            [NOBODY_LEFT] = {0, PROGRAM_GONE},
         },
 };
 
@@ -130,15 +137,18 @@ static void take_step(struct program *program, enum happening happening)
         event_add(program->timer, &grace);
 }
 
+/* While its group has a member: else its number may be somebody else's already. */
+static void take_step_if_there(struct program *program, enum happening happening)
+{
+    bool is_gone = is_left(program->state) && !group_has_members(program->pid);
+
+    take_step(program, is_gone ? NOBODY_LEFT : happening);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-    struct program *program = arg;
-
     (void)fd, (void)what;
-    if (is_left(program->state) && !group_has_members(program->pid))
-        become_gone(program);
-    else
-        take_step(program, TIMER);
+    take_step_if_there(arg, TIMER);
 }
 
 struct programs *programs_create(struct event_base *base, struct wards *wards)
@@ -165,7 +175,7 @@ static int free_index(struct programs *programs)
             return (int)index;
         }
     }
-    return -EAGAIN;
+    return -EUSERS;
 }
 
 int program_start(struct programs *programs, struct program *program, const struct spawn *spawn,
@@ -193,10 +203,7 @@ int program_start(struct programs *programs, struct program *program, const stru
 
 void program_end(struct program *program)
 {
-    if (is_left(program->state) && !group_has_members(program->pid))
-        become_gone(program);
-    else
-        take_step(program, TO_END);
+    take_step_if_there(program, TO_END);
 }
 
 bool programs_reaped(struct programs *programs, pid_t pid, int status, const struct rusage *usage)
@@ -211,6 +218,17 @@ bool programs_reaped(struct programs *programs, pid_t pid, int status, const str
     program->on_exited(program, status, usage);
     take_step(program, group_has_members(pid) ? EXITED_OTHERS : EXITED_ALONE);
     return true;
+}
+
+void programs_orphan_reaped(struct programs *programs, pid_t group)
+{
+    struct program *program;
+
+    LIST_FOREACH(program, &programs->buckets[group % BUCKETS], by_pid)
+    if (program->pid == group && is_left(program->state))
+        break;
+    if (program != NULL && !group_has_members(group))
+        take_step(program, NOBODY_LEFT);
 }
 
 void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), void *arg)

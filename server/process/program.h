@@ -2,7 +2,7 @@
  * The keeper's children under supervision: from start to the end of the last member of their process group.
  *
  * A program that is to end gets TERM, and KILL when it is still there PROGRAM_GRACE_MS later. What it leaves behind in
- * its process group gets the same, after as long a grace. The table is in program.c.
+ * its process group gets the same, after as long a grace, and is gone with its last member. The table is in program.c.
  */
 #ifndef GATEHOUSE_PROCESS_PROGRAM_H
 #define GATEHOUSE_PROCESS_PROGRAM_H
@@ -51,8 +51,8 @@ struct programs;
 struct programs *programs_create(struct event_base *base, struct wards *wards);
 void programs_destroy(struct programs *programs);
 
-/* Starts one. 0, or -errno with the stage; -EAGAIN when there are too many already. Both callbacks come from the loop.
- * */
+/* Starts one. 0, or -errno with the stage; -EUSERS when there are too many already. Both callbacks come from the loop.
+ */
 int program_start(struct programs *programs, struct program *program, const struct spawn *spawn,
                   enum spawn_stage *stage_out);
 
@@ -64,8 +64,11 @@ static inline bool program_is_running(const struct program *program)
     return program->state == PROGRAM_RUNNING;
 }
 
-/* Collects a child that wait4() reported; false: it is none of these. */
+/* Collects a child that has been waited for; false: it is none of these. */
 bool programs_reaped(struct programs *programs, pid_t pid, int status, const struct rusage *usage);
+
+/* Collects an orphan of theirs, by the process group that it was in: it may have been the last of its program. */
+void programs_orphan_reaped(struct programs *programs, pid_t group);
 
 /* Ends all that are there, and calls back once nothing is left of any: at once if there is none. */
 void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), void *arg);

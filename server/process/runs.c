@@ -7,10 +7,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -60,7 +63,7 @@ static char **join_environment(const struct pool *pool, char *block, size_t len)
     for (char *at = block; at < block + len && i < n + MAX_VARIABLES; at += strlen(at) + 1) {
         struct span name = {at, strcspn(at, "=")};
 
-        if (pool->all->options.is_variable(name) && !environ_has(pool->env, name))
+        if (pool->all->options.is_variable(pool->route, name) && !environ_has(pool->env, name))
             env[i++] = at;
     }
     return env;
@@ -76,9 +79,41 @@ static void send_refusal(struct pool *pool, unsigned front, uint32_t id, int err
     pool_tell(pool, front, &message);
 }
 
+/* Was it, or a child that a shell tells of by 128 + SIGKILL, killed because the route's programs had no more memory? */
+static bool lacked_memory(struct pool *pool, int status)
+{
+    bool was_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    bool has_seen_one = WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGKILL;
+
+    if (pool->n_memory_kills == 0 || (!was_killed && !has_seen_one))
+        return false;
+    pool->n_memory_kills--;
+    return true;
+}
+
+/* The cause of an end that nobody here has asked for: of a signal with the message, for the run's own line in the log;
+ * of an exit, which is the program's own business, only where a limit may have led to it. */
+static void say_end(const struct run_slot *run, int status, const struct rusage *usage, struct message *message)
+{
+    const struct config_route *route = run->pool->route;
+    char plain[64];
+
+    diagnose_end(plain, sizeof plain, status);
+    snprintf(message->text, sizeof message->text, "%s", plain);
+    if (program_is_running(&run->program))
+        diagnose_limited_end(message->text, sizeof message->text, status, &route->rlimits, usage);
+    if (program_is_running(&run->program) && lacked_memory(run->pool, status))
+        snprintf(message->text, sizeof message->text, "%s: its programs have used up cgroup_memory = %" PRIu64, plain,
+                 route->cgroup.memory);
+    message->text_len = strlen(message->text);
+    if (WIFEXITED(status) && strcmp(plain, message->text) != 0)
+        log_warning("route %s: process %d %s", route->text, (int)run->program.pid, message->text);
+}
+
 static void on_exited(struct program *program, int status, const struct rusage *usage)
 {
     struct run_slot *run = (struct run_slot *)program;
+    struct pool *pool = run->pool;
     struct message message = {
         .kind = MESSAGE_EXITED,
         .id = run->id,
@@ -88,10 +123,12 @@ static void on_exited(struct program *program, int status, const struct rusage *
         .max_rss_kib = (uint64_t)usage->ru_maxrss,
     };
 
+    pool->n_memory_kills += cgroups_memory_kills(pool->all->options.cgroups, pool->route);
     if (run->holder == NO_HOLDER)
         return;
-    run->pool->n_running[run->holder]--;
-    pool_tell(run->pool, (unsigned)run->holder, &message);
+    say_end(run, status, usage, &message);
+    pool->n_running[run->holder]--;
+    pool_tell(pool, (unsigned)run->holder, &message);
     run->holder = NO_HOLDER;
 }
 
@@ -126,6 +163,16 @@ static void set_program(struct spawn *spawn, const struct config_route *route, c
     spawn->directory = directory[0] != '\0' ? directory : "/";
 }
 
+static void say_cause(char cause[MESSAGE_MAX_TEXT], const struct spawn *spawn, const char *path, enum spawn_stage stage,
+                      int error)
+{
+    int len = 0;
+
+    if (spawn->program != path)
+        len = snprintf(cause, MESSAGE_MAX_TEXT, "interpreter %.1000s: ", spawn->program);
+    diagnose_start(cause + len, (size_t)(MESSAGE_MAX_TEXT - len), spawn, stage, error);
+}
+
 static int start(struct pool *pool, struct run_slot *run, char *path, const int fds[4], char cause[MESSAGE_MAX_TEXT])
 {
     char *argv[3], directory[PATH_MAX];
@@ -134,6 +181,8 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
         .argv = argv,
         .user = pool_user(pool, &pool->route->user),
         .rlimits = &pool->route->rlimits,
+        .cgroup_fd = cgroups_entrance(pool->all->options.cgroups, pool->route),
+        .no_new_privs = pool->route->no_new_privs,
     };
     enum spawn_stage stage;
     size_t len = 0;
@@ -146,9 +195,14 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
     char **env = join_environment(pool, block, len);
     spawn.envp = env;
     set_program(&spawn, pool->route, path, argv, directory);
+    pool_note_set_id(pool, &spawn);
+    if (TAILQ_EMPTY(&pool->runs)) { /* whoever was killed until now, it is none of those to come */
+        cgroups_memory_kills(pool->all->options.cgroups, pool->route);
+        pool->n_memory_kills = 0;
+    }
     int error = program_start(pool->all->options.programs, &run->program, &spawn, &stage);
     if (error != 0)
-        diagnose_start(cause, MESSAGE_MAX_TEXT, path, stage, -error);
+        say_cause(cause, &spawn, path, stage, -error);
     free(env);
     free(block);
     return error;

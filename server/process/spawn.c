@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,6 +14,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "process/users.h"
 
 static struct rlimit inherited_files; /* of descriptors, before the server raised its own */
 
@@ -47,9 +48,11 @@ struct outcome {
 /* The raw calls: glibc's wrappers would make every thread of the parent, whose memory this is, change its user. */
 static int change_user(const struct config_user *user)
 {
-    if (user == NULL || user->name == NULL || (geteuid() == user->uid && getegid() == user->gid))
+    if (!users_must_change(user))
         return 0;
-    if (syscall(SYS_setgroups, 1, &user->gid) != 0 || syscall(SYS_setresgid, user->gid, user->gid, user->gid) != 0)
+    struct user_groups groups = users_groups(user);
+    if (syscall(SYS_setgroups, groups.n, groups.at) != 0 ||
+        syscall(SYS_setresgid, user->gid, user->gid, user->gid) != 0)
         return -1;
     return (int)syscall(SYS_setresuid, user->uid, user->uid, user->uid);
 }
@@ -61,16 +64,42 @@ static int set_limit(int resource, uint64_t value)
     return value == RLIM_INFINITY ? 0 : setrlimit((__rlimit_resource_t)resource, &limit);
 }
 
+/* A second between the two, since at the hard one the kernel sends SIGKILL, which says nothing, and no SIGXCPU. */
+static int limit_cpu(uint64_t seconds)
+{
+    struct rlimit limit;
+
+    if (seconds == RLIM_INFINITY || getrlimit(RLIMIT_CPU, &limit) != 0)
+        return 0;
+    if (limit.rlim_max == RLIM_INFINITY || seconds != limit.rlim_max)
+        limit.rlim_max = seconds + 1;
+    limit.rlim_cur = seconds;
+    return setrlimit(RLIMIT_CPU, &limit);
+}
+
+/* A core file would be written to the program's directory, from where it might be served. */
+static int limit_core(uint64_t size)
+{
+    struct rlimit limit;
+
+    if (size != RLIM_INFINITY)
+        return set_limit(RLIMIT_CORE, size);
+    if (getrlimit(RLIMIT_CORE, &limit) != 0)
+        return 0;
+    limit.rlim_cur = 0;
+    return setrlimit(RLIMIT_CORE, &limit);
+}
+
 static int set_limits(const struct config_rlimits *limits)
 {
     setrlimit(RLIMIT_NOFILE, &inherited_files);
     if (limits == NULL)
-        return 0;
-    if (set_limit(RLIMIT_AS, limits->as) != 0 || set_limit(RLIMIT_CPU, limits->cpu) != 0)
+        return limit_core(RLIM_INFINITY);
+    if (set_limit(RLIMIT_AS, limits->as) != 0 || limit_cpu(limits->cpu) != 0)
         return -1;
     if (set_limit(RLIMIT_NPROC, limits->nproc) != 0 || set_limit(RLIMIT_NOFILE, limits->files) != 0)
         return -1;
-    return set_limit(RLIMIT_CORE, limits->core);
+    return limit_core(limits->core);
 }
 
 /* 0, 1, 2 in the child. The sources are close-on-exec and none of them is 0, 1 or 2: main() keeps those occupied. */
@@ -97,9 +126,14 @@ static void default_signals(void)
 
 static void become_program(const struct spawn *spawn, pid_t parent, volatile struct outcome *outcome)
 {
-    outcome->stage = SPAWN_LIMITS;
+    outcome->stage = SPAWN_CGROUP;
     setsid();
+    if (spawn->cgroup_fd > 0 && write(spawn->cgroup_fd, "0", 1) != 1)
+        goto fail;
+    outcome->stage = SPAWN_LIMITS;
     if (place_descriptors(spawn->fds) != 0 || set_limits(spawn->rlimits) != 0)
+        goto fail;
+    if (spawn->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         goto fail;
     outcome->stage = SPAWN_USER;
     if (change_user(spawn->user) != 0)

@@ -3,11 +3,13 @@
  *
  * Programs are started by vfork and exec, so that the cost does not grow with the keeper's memory; fronts and the
  * warden, which go on as this program, by fork. Every descriptor of this program is close-on-exec; a program gets 0, 1
- * and 2 and nothing else, an empty signal mask, default signal actions, a session of its own.
+ * and 2 and nothing else, an empty signal mask, default signal actions, a session of its own, the supplementary groups
+ * of its user, and no core file, unless rlimit_core says otherwise or it asks for one itself.
  */
 #ifndef GATEHOUSE_PROCESS_SPAWN_H
 #define GATEHOUSE_PROCESS_SPAWN_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "config.h"
@@ -19,7 +21,9 @@ void spawn_prepare(void);
 
 /* Where a start failed: errno alone does not tell "the program" from "its directory". */
 enum spawn_stage {
+    SPAWN_SOCKET, /* its listening socket and pipes, which its owner makes */
     SPAWN_FORK,
+    SPAWN_CGROUP,
     SPAWN_LIMITS,
     SPAWN_USER,
     SPAWN_DIRECTORY,
@@ -35,6 +39,8 @@ struct spawn {
     int fds[3];                           /* to become 0, 1 and 2; they stay the caller's */
     const struct config_user *user;       /* NULL or without name: unchanged */
     const struct config_rlimits *rlimits; /* NULL: unchanged */
+    int cgroup_fd;                        /* cgroup.procs of the control group that it is put into; 0: stays here */
+    bool no_new_privs;                    /* no set-user-ID, set-group-ID or file capability counts for it, ever */
 };
 
 /*

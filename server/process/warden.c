@@ -49,7 +49,7 @@ static void end_groups(struct wards *wards)
     }
 }
 
-static void watch(int keeper_fd, struct wards *wards)
+static void watch(int keeper_fd, struct wards *wards, const struct cgroups *cgroups)
 {
     char byte;
     ssize_t n;
@@ -65,11 +65,12 @@ static void watch(int keeper_fd, struct wards *wards)
         n = read(keeper_fd, &byte, 1);
     while (n < 0 && errno == EINTR);
     end_groups(wards);
+    cgroups_remove(cgroups);
     remove_sockets(wards);
     _exit(0);
 }
 
-int warden_start(struct warden *warden_out, struct wards *wards)
+int warden_start(struct warden *warden_out, struct wards *wards, const struct cgroups *cgroups)
 {
     int fds[2];
 
@@ -78,7 +79,7 @@ int warden_start(struct warden *warden_out, struct wards *wards)
     pid_t pid = spawn_self(1);
     if (pid == 0) {
         close(fds[1]);
-        watch(fds[0], wards);
+        watch(fds[0], wards, cgroups);
     }
     close(fds[0]);
     if (pid < 0) {

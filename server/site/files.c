@@ -9,6 +9,7 @@
 
 #include "http/accept.h"
 #include "http/condition.h"
+#include "http/date.h"
 #include "http/range.h"
 #include "log.h"
 #include "site/listing.h"
@@ -25,7 +26,12 @@ struct representation {
     const char *type;          /* of the file, whatever the coding */
     const struct span *coding; /* NULL: none */
     bool varies;               /* there are others */
-    char etag[48];
+    struct span etag;
+    struct span modified; /* as a date, and as a time */
+    time_t modified_at;
+    struct span accepted_ranges;
+    const struct files_response *given; /* NULL: it is the site's own */
+    char tag[48];                       /* .etag, where a coding has one of its own */
 };
 
 /* ---- which representation ---- */
@@ -47,6 +53,15 @@ static int choose_coding(const struct head *head, unsigned siblings)
     return chosen;
 }
 
+/* What the file itself says. */
+static void take_validators(struct representation *r)
+{
+    r->etag = span_of(r->file->etag);
+    r->modified = span_of(r->file->modified);
+    r->modified_at = r->file->modified_at;
+    r->accepted_ranges = SPAN("bytes");
+}
+
 static void take_sibling(struct open_files *files, const struct config_site *site, const char *name, int coding,
                          struct representation *r)
 {
@@ -59,7 +74,7 @@ static void take_sibling(struct open_files *files, const struct config_site *sit
     open_file_release(r->file);
     r->file = sibling;
     r->coding = &coding_names[coding].name;
-    snprintf(r->etag, sizeof r->etag, "%.*s-%.*s\"", (int)strlen(sibling->etag) - 1, sibling->etag, (int)r->coding->len,
+    snprintf(r->tag, sizeof r->tag, "%.*s-%.*s\"", (int)strlen(sibling->etag) - 1, sibling->etag, (int)r->coding->len,
              r->coding->at);
 }
 
@@ -73,23 +88,54 @@ static void choose(struct open_files *files, const struct config_site *site, con
     r->varies = siblings != 0;
     if (coding >= 0)
         take_sibling(files, site, name, coding, r);
-    if (r->coding == NULL)
-        memcpy(r->etag, r->file->etag, sizeof r->file->etag);
+    take_validators(r);
+    if (r->coding != NULL)
+        r->etag = span_of(r->tag);
 }
 
 /* ---- answering with a file ---- */
 
 static void add_validators(struct exchange *exchange, const struct representation *r)
 {
-    exchange_field(exchange, SPAN("Last-Modified"), span_of(r->file->modified));
-    exchange_field(exchange, SPAN("ETag"), span_of(r->etag));
+    exchange_field(exchange, SPAN("Last-Modified"), r->modified);
+    exchange_field(exchange, SPAN("ETag"), r->etag);
     if (r->varies)
         exchange_field(exchange, SPAN("Vary"), SPAN("Accept-Encoding"));
+}
+
+static bool is_one_of(struct span name, const struct span *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (span_is_nocase(name, names[i]))
+            return true;
+    return false;
+}
+
+/* What a program said, but for what depends on the answer. 304 says nothing of what the client has already
+ * (RFC 9110 section 15.4.5). */
+static void add_given(struct exchange *exchange, const struct files_response *given, unsigned status)
+{
+    static const struct span ours[] = {
+        {"ETag", 4}, {"Last-Modified", 13}, {"Accept-Ranges", 13}, {"Content-Range", 13}, {"Content-Type", 12},
+    };
+    static const struct span of_content[] = {
+        {"Content-Encoding", 16}, {"Content-Language", 16}, {"Content-Disposition", 19}};
+
+    for (unsigned i = 0; given != NULL && i < given->n_fields; i++) {
+        const struct field *field = &given->fields[i];
+
+        if (is_one_of(field->name, ours, sizeof ours / sizeof *ours))
+            continue;
+        if (status == 304 && is_one_of(field->name, of_content, sizeof of_content / sizeof *of_content))
+            continue;
+        exchange_field(exchange, field->name, field->value);
+    }
 }
 
 static void send_not_modified(struct exchange *exchange, const struct representation *r)
 {
     exchange_begin(exchange, 304, SPAN(""));
+    add_given(exchange, r->given, 304);
     add_validators(exchange, r);
     open_file_release(r->file);
     exchange_end(exchange);
@@ -97,9 +143,10 @@ static void send_not_modified(struct exchange *exchange, const struct representa
 
 static void begin(struct exchange *exchange, const struct representation *r, unsigned status)
 {
-    exchange_begin(exchange, status, SPAN(""));
+    exchange_begin(exchange, status, status == 200 && r->given != NULL ? r->given->reason : SPAN(""));
+    add_given(exchange, r->given, status);
     add_validators(exchange, r);
-    exchange_field(exchange, SPAN("Accept-Ranges"), SPAN("bytes"));
+    exchange_field(exchange, SPAN("Accept-Ranges"), r->accepted_ranges);
     if (r->coding != NULL)
         exchange_field(exchange, SPAN("Content-Encoding"), *r->coding);
 }
@@ -138,7 +185,8 @@ static void send_whole(struct exchange *exchange, const struct representation *r
 static void answer(struct exchange *exchange, const struct representation *r)
 {
     const struct head *head = &exchange->head;
-    struct validators validators = {span_of(r->etag), r->file->modified_at, time(NULL)};
+    struct validators validators = {r->etag, r->modified_at, time(NULL)};
+    bool has_ranges = head->method == METHOD_GET && !span_is_nocase(r->accepted_ranges, SPAN("none"));
     enum condition condition = condition_decide(head, &validators);
     enum range_result result = RANGE_WHOLE;
     struct ranges ranges;
@@ -152,7 +200,7 @@ static void answer(struct exchange *exchange, const struct representation *r)
         exchange_fail(exchange, 412, 0);
         return;
     }
-    if (head->method == METHOD_GET && condition_allows_range(head, &validators))
+    if (has_ranges && condition_allows_range(head, &validators))
         result = range_read(head, (uint64_t)r->file->about.st_size, &ranges);
     if (result == RANGE_PARTS)
         send_ranges(exchange, r, &ranges);
@@ -160,6 +208,59 @@ static void answer(struct exchange *exchange, const struct representation *r)
         send_unsatisfiable(exchange, r);
     else
         send_whole(exchange, r);
+}
+
+/* ---- for a program ---- */
+
+static void take_given_validators(struct representation *r)
+{
+    const struct files_response *given = r->given;
+    bool has_etag = false, has_date = false;
+
+    for (unsigned i = 0; i < given->n_fields; i++) {
+        const struct field *field = &given->fields[i];
+
+        if (!has_etag && field->value.len > 0 && span_is_nocase(field->name, SPAN("ETag"))) {
+            r->etag = field->value;
+            has_etag = true;
+        } else if (!has_date && span_is_nocase(field->name, SPAN("Last-Modified")) &&
+                   date_read(field->value, time(NULL), &r->modified_at) == 0) {
+            r->modified = field->value;
+            has_date = true;
+        } else if (field->value.len > 0 && span_is_nocase(field->name, SPAN("Accept-Ranges"))) {
+            r->accepted_ranges = field->value;
+        }
+    }
+}
+
+/* The whole file; what the program said stands as it is. */
+static void send_as_told(struct exchange *exchange, const struct files_response *response)
+{
+    bool has_type = false;
+
+    exchange_begin(exchange, response->status, response->reason);
+    for (unsigned i = 0; i < response->n_fields; i++) {
+        has_type |= span_is_nocase(response->fields[i].name, SPAN("Content-Type"));
+        exchange_field(exchange, response->fields[i].name, response->fields[i].value);
+    }
+    if (!has_type)
+        exchange_field(exchange, SPAN("Content-Type"), span_of(response->file->type));
+    exchange_file(exchange, response->file->fd, 0, (uint64_t)response->file->about.st_size, open_file_release,
+                  response->file);
+}
+
+void files_answer(struct exchange *exchange, const struct files_response *response)
+{
+    struct representation r = {.file = response->file, .type = response->file->type, .given = response};
+    enum method method = exchange->head.method;
+
+    if (response->status != 200 || (method != METHOD_GET && method != METHOD_HEAD)) {
+        send_as_told(exchange, response);
+        return;
+    }
+    take_validators(&r);
+    take_given_validators(&r);
+    answer(exchange, &r);
 }
 
 /* ---- directories ---- */
@@ -195,7 +296,7 @@ static void send_listing(struct exchange *exchange, struct listing *listing, str
     exchange_end(exchange);
 }
 
-static unsigned status_of(int error)
+unsigned files_status_of(int error)
 {
     switch (error) {
     case -EACCES:
@@ -215,9 +316,9 @@ static unsigned status_of(int error)
     }
 }
 
-static void fail(struct exchange *exchange, int error, struct span path)
+void files_fail(struct exchange *exchange, int error, struct span path)
 {
-    unsigned status = status_of(error);
+    unsigned status = files_status_of(error);
 
     if (status != 404)
         log_warning("[%s] %u %.*s: %s", exchange->id, status, (int)path.len, path.at, open_files_why(error));
@@ -233,7 +334,7 @@ static void serve_directory(struct open_files *files, const struct config_site *
     int error = open_files_directory(files, site, name, &directory);
 
     if (error != 0) {
-        fail(exchange, error, path);
+        files_fail(exchange, error, path);
         return;
     }
     if (site->has_listings)
@@ -243,7 +344,7 @@ static void serve_directory(struct open_files *files, const struct config_site *
         log_warning("[%s] 403 %.*s: has no index file, and listing is off", exchange->id, (int)path.len, path.at);
         exchange_fail(exchange, 403, 0);
     } else if (error != 0) {
-        fail(exchange, error, path);
+        files_fail(exchange, error, path);
     } else {
         send_listing(exchange, &listing, path);
     }
@@ -273,7 +374,7 @@ static void serve_file(struct open_files *files, const struct config_site *site,
         return;
     }
     if (error != 0) {
-        fail(exchange, error, path);
+        files_fail(exchange, error, path);
         return;
     }
     choose(files, site, exchange, name, &r);

@@ -12,7 +12,7 @@
 
 /* Answers with the ranges, at least two, of a file of that type: fields that concern the whole have been added after
  * exchange_begin(), but not Content-Type. The last word; takes the file, which is released in the end. `type` lives as
- * long as the server. */
+ * long as the file. */
 void multipart_serve(struct exchange *exchange, struct open_file *file, const char *type, const struct ranges *ranges);
 
 #endif

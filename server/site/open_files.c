@@ -207,17 +207,19 @@ static bool has_sibling(const struct open_files *files, const struct open_file *
            about.st_mtim.tv_sec >= file->about.st_mtim.tv_sec;
 }
 
-static void describe(const struct open_files *files, struct open_file *file)
+static void describe(struct open_file *file)
 {
     uint64_t modified_ns = (uint64_t)file->about.st_mtim.tv_sec * 1000000000 + (uint64_t)file->about.st_mtim.tv_nsec;
-
-    file->type = mime_type(span_of(file->name));
     time_t now = time(NULL);
 
     file->modified_at = file->about.st_mtim.tv_sec < now ? file->about.st_mtim.tv_sec : now;
     date_write(file->modified, file->modified_at);
     snprintf(file->etag, sizeof file->etag, "\"%llx-%llx\"", (unsigned long long)modified_ns,
              (unsigned long long)file->about.st_size);
+}
+
+static void find_siblings(const struct open_files *files, struct open_file *file)
+{
     for (unsigned i = 0; i < N_CODINGS && file->site->has_precompressed; i++)
         file->siblings |= (unsigned)has_sibling(files, file, coding_names[i].suffix) << i;
 }
@@ -253,10 +255,23 @@ int open_files_take(struct open_files *files, const struct config_site *site, co
     *file = (struct open_file){
         .users = 2, .fd = fd, .site = site, .about = about, .is_used = true, .opened_us = clock_us()};
     file->name = memory_copy(name, strlen(name));
-    describe(files, file);
+    file->type = mime_type(span_of(file->name));
+    describe(file);
+    find_siblings(files, file);
     keep(files, file);
     *out = file;
     return 0;
+}
+
+struct open_file *open_file_adopt(int fd, const struct stat *about, struct span type)
+{
+    struct open_file *file = memory_zeroed(1, sizeof *file + type.len + 1);
+    char *text = (char *)(file + 1);
+
+    memcpy(text, type.at, type.len);
+    *file = (struct open_file){.users = 1, .fd = fd, .about = *about, .type = text};
+    describe(file);
+    return file;
 }
 
 static enum route_file look_beneath(struct open_files *files, int dir_fd, const struct config_site *site,

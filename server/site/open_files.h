@@ -67,6 +67,9 @@ void open_files_destroy(struct open_files *files);
 int open_files_take(struct open_files *files, const struct config_site *site, const char *name, bool as_source,
                     struct open_file **out);
 
+/* Takes over a file that was opened elsewhere, by no site's rules. `type` is copied. The caller releases it. */
+struct open_file *open_file_adopt(int fd, const struct stat *about, struct span type);
+
 /* For exchange_file(), too: takes a struct open_file. */
 void open_file_release(void *arg);
 

@@ -8,6 +8,7 @@
 struct question {
     const struct config_site *site;
     struct span asked;
+    const struct route_passed *passed;
     route_look *look;
     void *arg;
     struct buffer *room; /* the path that is considered, if it is not the one that was asked for */
@@ -26,7 +27,7 @@ static struct span in_room(const struct question *q)
 
 static bool take_route(const struct question *q, struct span path)
 {
-    enum route_found found = route_find(q->site, path, q->look, q->arg, &q->out->target);
+    enum route_found found = route_find(q->site, path, q->passed, q->look, q->arg, &q->out->target);
 
     if (found == ROUTE_NONE)
         return false;
@@ -112,10 +113,10 @@ static bool take_candidate(const struct question *q, const char *word, bool is_l
     return is_last;
 }
 
-void resolve(const struct config_site *site, struct span path, route_look *look, void *arg, struct buffer *room,
-             struct resolved *out)
+void resolve(const struct config_site *site, struct span path, const struct route_passed *passed, route_look *look,
+             void *arg, struct buffer *room, struct resolved *out)
 {
-    const struct question q = {site, path, look, arg, room, out};
+    const struct question q = {site, path, passed, look, arg, room, out};
     const struct config_words *words = &site->candidates;
 
     if (take_route(&q, path))

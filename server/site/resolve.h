@@ -30,8 +30,8 @@ struct resolved {
 };
 
 /* `path` is decoded and free of dot segments, begins with "/" and has a NUL behind it. `room` is the caller's and must
- * live as long as *out. */
-void resolve(const struct config_site *site, struct span path, route_look *look, void *arg, struct buffer *room,
-             struct resolved *out);
+ * live as long as *out. passed may be NULL. */
+void resolve(const struct config_site *site, struct span path, const struct route_passed *passed, route_look *look,
+             void *arg, struct buffer *room, struct resolved *out);
 
 #endif

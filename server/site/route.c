@@ -28,8 +28,10 @@ static bool is_whole(const struct config_route *route)
 {
     if (route->gateway != GATEWAY_CGI && route->gateway != GATEWAY_FASTCGI)
         return true;
-    if (route->program != NULL)
+    if (route->program != NULL || route->role == ROLE_AUTHORIZER)
         return true;
+    if (route->role == ROLE_FILTER)
+        return false;
     return route->gateway == GATEWAY_FASTCGI && route->match != ROUTE_SUFFIX && route->dir == NULL &&
            route->pool->kind != POOL_SCRIPTS;
 }
@@ -82,13 +84,21 @@ static enum route_found walk(const struct config_route *route, struct span path,
     return ROUTE_MISSING;
 }
 
-enum route_found route_find(const struct config_site *site, struct span path, route_look *look, void *arg,
-                            struct route_target *out)
+static bool has_passed(const struct route_passed *passed, const struct config_route *route)
+{
+    for (unsigned i = 0; passed != NULL && i < passed->n; i++)
+        if (passed->at[i] == route)
+            return true;
+    return false;
+}
+
+enum route_found route_find(const struct config_site *site, struct span path, const struct route_passed *passed,
+                            route_look *look, void *arg, struct route_target *out)
 {
     for (size_t i = 0; i < site->n_routes; i++) {
         const struct config_route *route = site->routes[i];
 
-        if (!matches(route, path))
+        if (!matches(route, path) || has_passed(passed, route))
             continue;
         *out = (struct route_target){.route = route, .script = SPAN("")};
         if (!is_whole(route))

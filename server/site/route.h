@@ -8,6 +8,8 @@
  *   suffix .php                    /b/x.php/y         b/x.php       /b/x.php        /y         first such that is a
  * file
  *   with program                   /git/a/b           -             /git            /a/b
+ *   filter, prefix or exact        /f/x.txt/y         f/x.txt       /f/x.txt        /y         likewise, its file
+ *   authorizer, of any pattern     /api/a/b           -             /api            /a/b       a suffix: all, and none
  *   FastCGI prefix without dir     /api/a/b           -             /api            /a/b
  *                                  /api               -             /api            -
  *   /exact with program or pool    /exact             -             /exact          -
@@ -36,14 +38,22 @@ enum route_file {
 typedef enum route_file route_look(void *arg, const struct config_site *site, const struct config_route *route,
                                    const char *name);
 
+enum { ROUTE_MOST_PASSED = 8 };
+
+/* The authorizers that have let a request pass: they are not its routes any more. */
+struct route_passed {
+    const struct config_route *at[ROUTE_MOST_PASSED];
+    unsigned n;
+};
+
 struct route_target {
     const struct config_route *route;
     struct span script; /* relative to the route's directory; empty: the route names the program, or none is needed */
     struct span script_name, path_info;
 };
 
-/* `path` begins with "/", is decoded and free of dot segments; the spans of *out point into it. */
-enum route_found route_find(const struct config_site *site, struct span path, route_look *look, void *arg,
-                            struct route_target *out);
+/* `path` begins with "/", is decoded and free of dot segments; the spans of *out point into it. passed may be NULL. */
+enum route_found route_find(const struct config_site *site, struct span path, const struct route_passed *passed,
+                            route_look *look, void *arg, struct route_target *out);
 
 #endif

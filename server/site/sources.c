@@ -28,6 +28,12 @@ static bool has_programs(const struct config_route *route)
     return route->gateway == GATEWAY_CGI || route->gateway == GATEWAY_FASTCGI;
 }
 
+/* Does it run the files that its pattern names? An authorizer's are what it guards. */
+static bool runs_files(const struct config_route *route)
+{
+    return has_programs(route) && route->role != ROLE_AUTHORIZER;
+}
+
 static void add_place(struct sources *sources, const struct config_site *site, const char *path)
 {
     sources->places = memory_resize(sources->places, (sources->n_places + 1) * sizeof *sources->places);
@@ -151,7 +157,7 @@ static bool runs(const struct sources *sources, const struct config_site *site, 
 {
     char dir[PATH_MAX];
 
-    if (!has_programs(route))
+    if (!runs_files(route))
         return false;
     if (route->dir != NULL)
         return sources_real_path(sources->route_fds[route->index], dir) && is_among(sources, site, path, dir);

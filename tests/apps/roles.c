@@ -9,6 +9,7 @@
  *     --cant-mpx       says that it multiplexes, but refuses a connection's second request by CANT_MPX_CONN
  *     --silent-values  no answer to GET_VALUES                          --close-values closes the connection on it
  *     --ignore-abort   ABORT_REQUEST changes nothing                    --log FILE     one JSON object a line
+ *     --no-keep        closes the connection after each answer, KEEP_CONN or not, and forgets its other requests
  *
  * Words of QUERY_STRING, joined by "&", say what is answered; for an Authorizer, each with "auth-" before it:
  *   sleep=MS  only after so long, others go on     die=1        exits with status 7 instead
@@ -69,6 +70,7 @@ struct connection {
     int fd;
     unsigned number;
     unsigned n_requests;
+    bool is_dropped;  /* nothing more is looked at or answered; it is closed when what there is has been sent */
     bool is_broken;   /* it is closed at the end of this turn */
     bool is_last;     /* no KEEP_CONN: when nothing is left to send, that is said, */
     bool is_over;     /* and what still comes is only read: a close would take the answer's end with it */
@@ -103,7 +105,7 @@ struct request {
 
 static struct {
     unsigned long max_reqs, max_conns, overloaded;
-    bool mpxs, cant_mpx, silent_values, close_values, ignore_abort;
+    bool mpxs, cant_mpx, silent_values, close_values, ignore_abort, no_keep;
     int log_fd;
 } options = {.max_reqs = 50, .max_conns = 100, .overloaded = REQUESTS_MAX, .mpxs = true, .log_fd = -1};
 
@@ -449,8 +451,9 @@ static const struct {
     {"nonsense", "this is no head\n"},
     {"empty", ""},
     {"nostatus", "Content-Type: text/plain\r\nVariable-REMOTE_USER: carol\r\n\r\n"},
-    {"hostile", "Status: 200\r\nVariable-: nameless\r\nVariable-A B: space\r\nVariable-A=B: equals\r\n"
-                "Variable-CONTENT_LENGTH: 999999\r\nVariable-HTTP_PROXY: http://evil.test/\r\n"
+    {"malformed", "Status: 200\r\nVariable-OK: good\r\nVariable-A B: space\r\nVariable-A=B: equals\r\n\r\n"},
+    {"hostile", "Status: 200\r\nVariable-: nameless\r\nVariable-CONTENT_LENGTH: 999999\r\nVariable-HTTP_PROXY: "
+                "http://evil.test/\r\n"
                 "Variable-REMOTE_ADDR: 6.6.6.6\r\nVariable-REQUEST_METHOD: DELETE\r\nVariable-QUERY_STRING: evil=1\r\n"
                 "Variable-DOCUMENT_ROOT: /etc\r\nVariable-GATEWAY_INTERFACE: evil\r\nVariable-OK: good\r\n\r\n"},
     {"allow", "Status: 200\r\nVariable-AUTH_METHOD: test\r\nVariable-REMOTE_USER: alice\r\n"
@@ -551,6 +554,7 @@ static void end_answer(struct request *r)
     if (is_late)
         send_record(c, STDOUT, r->id, "too late\n", 9);
     c->is_last = c->is_last || (r->flags & 1) == 0;
+    c->is_dropped = options.no_keep;
     destroy_request(r, "complete");
 }
 
@@ -617,7 +621,8 @@ static bool wake(struct request *r)
 /* One step of a request, which may be its last. Returns false when it waits for something. */
 static bool step(struct request *r)
 {
-    if (r->connection->is_broken || r->connection->out.len - r->connection->sent > OUTPUT_ENOUGH)
+    if (r->connection->is_broken || r->connection->is_dropped ||
+        r->connection->out.len - r->connection->sent > OUTPUT_ENOUGH)
         return false;
     switch (r->state) {
     case WAITS_FOR_PARAMS:
@@ -762,7 +767,7 @@ static void on_record(struct connection *c, unsigned type, uint16_t id, const un
 /* May more records of this connection be looked at? */
 static bool has_room(const struct connection *c)
 {
-    if (c->is_broken || c->out.len - c->sent > OUTPUT_MAX)
+    if (c->is_broken || c->is_dropped || c->out.len - c->sent > OUTPUT_MAX)
         return false;
     for (size_t i = 0; i < n_requests; i++) {
         if (requests[i]->connection == c && requests[i]->input.len > INPUT_MAX)
@@ -807,7 +812,7 @@ static void accept_connection(int listen_fd)
     c->fd = fd;
     c->number = ++number;
     c->n_requests = 0;
-    c->is_broken = c->is_last = c->is_over = false;
+    c->is_dropped = c->is_broken = c->is_last = c->is_over = false;
     c->out = (struct bytes){0};
     c->sent = c->n_in = 0;
     connections[n_connections++] = c;
@@ -875,7 +880,7 @@ static void work(void)
             c->is_over = true;
             shutdown(c->fd, SHUT_WR);
         }
-        if (c->is_broken)
+        if (c->is_broken || (c->is_dropped && c->out.len == 0))
             destroy_connection(i);
     }
 }
@@ -989,13 +994,19 @@ static bool read_option(int which)
 
 int main(int argc, char **argv)
 {
-    static int flags[4];
+    static int flags[5];
     static const struct option names[] = {
-        {"max-reqs", required_argument, NULL, 'r'},   {"max-conns", required_argument, NULL, 'n'},
-        {"overloaded", required_argument, NULL, 'o'}, {"mpxs", required_argument, NULL, 'm'},
-        {"log", required_argument, NULL, 'l'},        {"cant-mpx", no_argument, &flags[0], 1},
-        {"silent-values", no_argument, &flags[1], 1}, {"close-values", no_argument, &flags[2], 1},
-        {"ignore-abort", no_argument, &flags[3], 1},  {NULL, 0, NULL, 0},
+        {"max-reqs", required_argument, NULL, 'r'},
+        {"max-conns", required_argument, NULL, 'n'},
+        {"overloaded", required_argument, NULL, 'o'},
+        {"mpxs", required_argument, NULL, 'm'},
+        {"log", required_argument, NULL, 'l'},
+        {"cant-mpx", no_argument, &flags[0], 1},
+        {"silent-values", no_argument, &flags[1], 1},
+        {"close-values", no_argument, &flags[2], 1},
+        {"ignore-abort", no_argument, &flags[3], 1},
+        {"no-keep", no_argument, &flags[4], 1},
+        {NULL, 0, NULL, 0},
     };
     int listen_fd = STDIN_FILENO, which;
 
@@ -1009,6 +1020,7 @@ int main(int argc, char **argv)
     options.silent_values = flags[1] != 0;
     options.close_values = flags[2] != 0;
     options.ignore_abort = flags[3] != 0;
+    options.no_keep = flags[4] != 0;
     if (optind < argc)
         listen_fd = strncmp(argv[optind], "unix:", 5) == 0 ? listen_unix(argv[optind] + 5) : listen_tcp(argv[optind]);
     if (listen_fd < 0 || fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK) != 0) {

@@ -36,6 +36,8 @@ static void same(enum reply_result expected, const struct reply *x, const char *
     assert(x->len == y->len && x->n_fields == y->n_fields);
     same_span(in_x, x->reason, in_y, y->reason);
     same_span(in_x, x->location, in_y, y->location);
+    same_span(in_x, x->sendfile, in_y, y->sendfile);
+    assert(x->has_type == y->has_type);
     for (unsigned i = 0; i < x->n_fields; i++) {
         same_span(in_x, x->fields[i].name, in_y, y->fields[i].name);
         same_span(in_x, x->fields[i].value, in_y, y->fields[i].value);
@@ -56,6 +58,8 @@ static void check_forwardable(const struct reply *r, size_t len)
     assert(!r->is_chunked || !r->has_length);
     check_text(r->reason);
     check_text(r->location);
+    check_text(r->sendfile);
+    assert(r->sendfile.len == 0 || memchr(r->sendfile.at, '\t', r->sendfile.len) == NULL);
     for (unsigned i = 0; i < r->n_fields; i++) {
         const struct field *f = &r->fields[i];
 
@@ -64,6 +68,7 @@ static void check_forwardable(const struct reply *r, size_t len)
             assert(f->name.at[k] > ' ' && f->name.at[k] != ':' && f->name.at[k] != 0x7f);
         check_text(f->value);
         assert(!span_is_nocase(f->name, SPAN("Connection")) && !span_is_nocase(f->name, SPAN("Transfer-Encoding")));
+        assert(!span_is_nocase(f->name, SPAN("X-Sendfile")) && !span_is_nocase(f->name, SPAN("X-Request-Id")));
         assert(!span_is_nocase(f->name, SPAN("Content-Length")) && !span_is_nocase(f->name, SPAN("Status")));
     }
 }

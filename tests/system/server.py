@@ -34,7 +34,7 @@ def is_sanitized():
 class Server:
     """One running server. Its standard error, which is its error log too, is read by a thread from the start on."""
 
-    def __init__(self, lab, config_path, env=None):
+    def __init__(self, lab, config_path, env=None, arguments=()):
         self.lab = lab
         self.config_path = config_path
         self.lines = []
@@ -44,7 +44,7 @@ class Server:
                "ASAN_OPTIONS": "detect_leaks=1:" + os.environ.get("ASAN_OPTIONS", ""),
                "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
         own.update(env or {})
-        self.process = subprocess.Popen([BINARY, "serve", "-c", config_path], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([BINARY, "serve", "-c", config_path, *arguments], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=own, cwd=lab.path)
         self.pid = self.process.pid
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -257,9 +257,9 @@ class Lab:
         self.n_configs += 1
         return self.file(f"gatehouse-{self.n_configs}.conf", "\n".join(lines) + "\n\n" + text)
 
-    def serve(self, text, env=None, **server):
+    def serve(self, text, env=None, arguments=(), **server):
         """Starts a server, and returns when it listens. Its end is seen to."""
-        started = Server(self, self.config(text, **server), env)
+        started = Server(self, self.config(text, **server), env, arguments)
         self.servers.append(started)
         return started.wait_listening()
 

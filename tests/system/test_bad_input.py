@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+import server as server_module
+from processes import wait_for
 from server import BINARY
 
 SITE = "[site *]\nroot = {root}\n"
@@ -176,3 +178,105 @@ def test_fastcgi_server_that_is_not_there(lab):
     response = server.get("/p/x")
     assert response.status in (502, 503)
     server.wait_log("no.sock")
+
+
+# Programs that cannot be started: each cause with the answer's status.
+
+@pytest.mark.parametrize("name, content, mode, status, words", [
+    ("closed.sh", "#!/bin/sh\n", 0o640, 403, ["no execute permission for user", "mode is 0640", "chmod +x"]),
+    ("relative.sh", "#!perl\n", 0o755, 502, ["no absolute path", "#!/usr/bin/env perl"]),
+    ("directory.sh", "#!/usr\n", 0o755, 403, ['interpreter "/usr"', "is a directory"]),
+    ("no-x.sh", "#!/etc/passwd\n", 0o755, 403, ['interpreter "/etc/passwd"', "no execute permission"]),
+    ("long.sh", "#!/" + "a" * 300 + "\n", 0o755, 502, ["too long", "256 bytes"]),
+    ("unnamed.sh", "#!\n", 0o755, 502, ["names no interpreter"]),
+    ("bom.sh", b"\xef\xbb\xbf#!/bin/sh\n", 0o755, 502, ["byte order mark"]),
+    ("late.sh", "\n#!/bin/sh\n", 0o755, 502, ["not the very first thing"]),
+    ("nothing.sh", "", 0o755, 502, ["is empty"]),
+    ("windows.exe", b"MZ\x90\0", 0o755, 502, ["for Windows"]),
+    ("foreign", b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x08\x00" + bytes(44), 0o755, 502,
+     ["is built for mips64el, this machine is"]),
+], ids=lambda value: value if isinstance(value, str) and "." in value and "\n" not in value else None)
+def test_program_that_cannot_start(lab, running, name, content, mode, status, words):
+    lab.file("cgi/" + name, content, mode)
+    response = running.get("/cgi-bin/" + name)
+    assert response.status == status
+    expect_cause(running, response, name, response.id, *words)
+
+
+def test_script_below_a_closed_directory(lab):
+    """Closed to the user that it runs as: root itself may enter."""
+    if os.geteuid() != 0:
+        pytest.skip("only root starts programs as another user")
+    server = lab.serve(SITE + CGI + "user = nobody\n")
+    lab.file("cgi/mine/x.sh", "#!/bin/sh\n", 0o755)
+    os.chmod(lab.here("cgi/mine"), 0o700)
+    response = server.get("/cgi-bin/mine/x.sh")
+    assert response.status == 403
+    expect_cause(server, response, "x.sh", lab.here("cgi/mine"), "may not be entered by user nobody", "chmod +x")
+
+
+def test_script_that_is_being_written(lab, running):
+    path = lab.script("copied.sh", "#!/bin/sh\n")
+    with open(path, "ab"):
+        response = running.get("/cgi-bin/copied.sh")
+    assert response.status == 503 and response.get("retry-after")
+    expect_cause(running, response, "copied.sh", "is open for writing")
+
+
+def test_script_with_a_circle_of_interpreters(lab, running):
+    path = lab.script("circle.sh", f"#!{lab.cgi}/circle.sh\n")
+    response = running.get("/cgi-bin/circle.sh")
+    assert response.status == 502 and os.path.exists(path)
+    expect_cause(running, response, "circle.sh", "too many scripts have a script as their interpreter")
+
+
+def test_interpreter_of_the_route(lab):
+    """The configured one is named, for the script is not at fault."""
+    interpreter = lab.script("odd-interpreter", "#!/nowhere/perl\n")
+    lab.script("x.odd", "hello\n")
+    server = lab.serve(SITE + CGI + f"interpreter[.odd] = {interpreter}\n")
+    response = server.get("/cgi-bin/x.odd")
+    assert response.status == 502
+    expect_cause(server, response, "x.odd", f"interpreter {interpreter}: ", '"/nowhere/perl"')
+
+
+def test_interpreter_found_by_env(lab, running):
+    lab.script("env.sh", "#!/usr/bin/env no-such-language\n")
+    response = running.get("/cgi-bin/env.sh")
+    assert response.status == 502
+    running.wait_log("no-such-language", response.id)
+    running.wait_log("env.sh", "exit status 127")
+
+
+def test_environment_too_long(lab):
+    server = lab.serve(SITE + CGI, max_head="1m", max_field="1m")
+    response = server.get("/cgi-bin/hello.sh", fields=[("X-Long", "x" * 200000)])
+    assert response.status == 502
+    expect_cause(server, response, "hello.sh", "variable HTTP_X_LONG has 2000", "lower max_field")
+
+
+def test_program_on_a_file_system_without_programs(lab):
+    """A private mount of the server's own."""
+    done = subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("no private mounts can be made here")
+    os.mkdir(lab.here("cgi/noexec"))
+    inner = f'mount -t tmpfs -o noexec none {lab.here("cgi/noexec")} && ' \
+        f'cp {lab.here("cgi/hello.sh")} {lab.here("cgi/noexec")}/ && exec {server_module.BINARY} "$@"'
+    wrapper = lab.file("wrapper.sh", f"#!/bin/sh\nexec unshare -m sh -c '{inner}' sh \"$@\"\n", 0o755)
+    binary, server_module.BINARY = server_module.BINARY, wrapper
+    try:
+        server = lab.serve(SITE + CGI)
+    finally:
+        server_module.BINARY = binary
+    response = server.get("/cgi-bin/noexec/hello.sh")
+    assert response.status == 403
+    expect_cause(server, response, "hello.sh", "mounted noexec at " + lab.here("cgi/noexec"))
+
+
+def test_fastcgi_program_that_cannot_start(lab):
+    command = lab.file("cgi/dead", "#!/nowhere/perl\n", 0o755)
+    lab.file("root/a.x")
+    server = lab.serve(SITE + POOL + f"command = {command}\npm = static\npm.max_children = 1\n")
+    server.wait_log("pool p", command, 'interpreter "/nowhere/perl"')
+    wait_for(lambda: server.get("/a.x").status == 503, "the news in the front")

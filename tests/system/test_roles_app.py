@@ -165,8 +165,9 @@ class App:
 def program(tmp_path_factory):
     """It is compiled with the project's warnings, as errors, and with sanitizers."""
     path = str(tmp_path_factory.mktemp("roles") / "roles")
-    warnings = ("-Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wcast-qual "
-                "-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wconversion -Wno-sign-conversion -Werror").split()
+    warnings = ("-Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith "
+                "-Wcast-qual -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wconversion -Wno-sign-conversion "
+                "-Werror").split()
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-fsanitize=address,undefined",
                     "-fno-sanitize-recover=all", *warnings, os.path.join(APPS, "roles.c"), "-o", path], check=True)
     return path
@@ -252,6 +253,19 @@ def test_without_keep_conn(app):
         assert connection.answer(2).body == b"x"
         assert connection.answer(1).end == (0, COMPLETE)
         connection.expect_end()
+
+
+def test_no_keep(start):
+    """It closes after the first answer, and the other is never given."""
+    app = start("--no-keep")
+    with app.connect() as connection:
+        connection.send(request(1, "sleep=100000"), request(2, "size=100000"))
+        assert connection.answer(2).body == b"x" * 100_000
+        with pytest.raises((EOFError, ConnectionResetError)):
+            connection.answer(1)
+    assert app.wait_event("request", id=1)["outcome"] == "gone"
+    with app.connect() as connection:
+        assert connection.ask(1, "size=1").body == b"x"
 
 
 def test_die(program, lab):

@@ -494,6 +494,89 @@ static void knows_names(void **state)
     }
 }
 
+static void leaves_out_what_an_authorizer_must_not_get(void **state)
+{
+    static const char *const missing[] = {"CONTENT_LENGTH", "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME"};
+    struct request request;
+    struct variables all;
+
+    (void)state;
+    prepare(&request, "Content-Length: 3\nContent-Type: a/b\n");
+    request.vars.role = ROLE_AUTHORIZER;
+    request.vars.length_known = true;
+    request.vars.length = 3;
+    enumerate(&all, &request);
+    check_names(&all);
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
+        assert_null(value_of(&all, missing[i]));
+    check_value(&all, "REQUEST_URI", "/app/a%2fb?x=%201");
+    check_value(&all, "CONTENT_TYPE", "a/b");
+    forget(&all);
+}
+
+static void tells_a_filter_of_its_file(void **state)
+{
+    struct request request;
+    struct variables all;
+
+    (void)state;
+    prepare(&request, "");
+    request.vars.role = ROLE_FILTER;
+    request.vars.data_length = UINT64_C(5000000000);
+    request.vars.data_modified = 1700000000;
+    enumerate(&all, &request);
+    check_names(&all);
+    check_value(&all, "FCGI_DATA_LENGTH", "5000000000");
+    check_value(&all, "FCGI_DATA_LAST_MOD", "1700000000");
+    forget(&all);
+}
+
+static void sets_what_authorizers_grant(void **state)
+{
+    static const char granted[] = "AUTH_METHOD\0first\0REMOTE_USER\0alice\0AUTH_METHOD\0second\0MODE\0granted";
+    struct config_pair mode = {(char[]){"MODE"}, (char[]){"of the route"}};
+    struct config_pairs env = {&mode, 1};
+    struct request request;
+    struct variables all;
+
+    (void)state;
+    prepare(&request, "");
+    request.vars.granted = (struct span){granted, sizeof granted};
+    request.vars.env = &env;
+    enumerate(&all, &request);
+    check_value(&all, "REMOTE_USER", "alice");
+    check_value(&all, "AUTH_METHOD", "second");
+    check_value(&all, "MODE", "of the route");
+    forget(&all);
+}
+
+static void knows_what_may_be_granted(void **state)
+{
+    const struct {
+        struct span name;
+        bool may_be;
+    } rows[] = {
+        {SPAN("REMOTE_USER"), true},  {SPAN("AUTH_TYPE"), true},
+        {SPAN("AUTH_METHOD"), true},  {SPAN("x"), true},
+        {SPAN("_9"), true},           {SPAN("LDAP_DN"), true},
+        {SPAN("PATHS"), true},        {SPAN(""), false},
+        {SPAN("9A"), false},          {SPAN("A-B"), false},
+        {SPAN("A=B"), false},         {SPAN("A\0B"), false},
+        {SPAN("LD_PRELOAD"), false},  {SPAN("PATH"), false},
+        {SPAN("PERL5LIB"), false},    {SPAN("HTTP_HOST"), false},
+        {SPAN("SCRIPT_NAME"), false}, {SPAN("SCRIPT_FILENAME"), false},
+        {SPAN("PATH_INFO"), false},   {SPAN("CONTENT_LENGTH"), false},
+        {SPAN("http_proxy"), false},  {SPAN("HTTPS_PROXY"), false},
+        {SPAN("PHP_VALUE"), false},   {SPAN("PHP_ADMIN_VALUE"), false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (metavars_is_grantable(rows[i].name) != rows[i].may_be)
+            fail_msg("%.*s", (int)rows[i].name.len, rows[i].name.at);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -509,6 +592,10 @@ int main(void)
         cmocka_unit_test(lets_the_route_win),
         cmocka_unit_test(finds_collisions),
         cmocka_unit_test(knows_names),
+        cmocka_unit_test(leaves_out_what_an_authorizer_must_not_get),
+        cmocka_unit_test(tells_a_filter_of_its_file),
+        cmocka_unit_test(sets_what_authorizers_grant),
+        cmocka_unit_test(knows_what_may_be_granted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,6 +38,8 @@ static void describe(struct buffer *to, const struct reply *r, enum reply_result
                       r->reason.len > 0 ? r->reason.at : "");
         if (r->location.len > 0)
             buffer_printf(to, " %s<%.*s>", r->is_local ? "local" : "", (int)r->location.len, r->location.at);
+        if (r->sendfile.len > 0)
+            buffer_printf(to, " file<%.*s>", (int)r->sendfile.len, r->sendfile.at);
         if (r->has_length)
             buffer_printf(to, " length=%llu", (unsigned long long)r->length);
         buffer_printf(to, "%s +%zu", r->is_chunked ? " chunked" : "", r->len);
@@ -287,6 +289,8 @@ static void keeps_the_hop_to_itself(void **state)
         {SPAN(TYPE "Connection:\n\n"), "200() +39|Content-Type=text/plain"},
         {SPAN(OK "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nServer: me\r\nTE: trailers\r\nTrailer: X\r\n\r\n"),
          "200!(OK) +119|Content-Type=text/plain"},
+        {SPAN(OK "x-request-id: mine\r\nX-Request-Ids: 1\r\n\r\n"),
+         "200!(OK) +82|Content-Type=text/plain|X-Request-Ids=1"},
         {SPAN(TYPE "Transfer-Encoding: chunked\n\n5\r\n"), "200() chunked +54|Content-Type=text/plain"},
         {SPAN(TYPE "transfer-encoding: Chunked \n\n"), "200() chunked +55|Content-Type=text/plain"},
         {SPAN(TYPE "Transfer-Encoding: gzip\n\n"), other_coding},
@@ -299,6 +303,44 @@ static void keeps_the_hop_to_itself(void **state)
          "bad: Content-Length beside Transfer-Encoding"},
         {SPAN(TYPE "Content-Length: 5\nTransfer-Encoding: chunked\n\n"),
          "bad: Content-Length beside Transfer-Encoding"},
+    };
+
+    (void)state;
+    CHECK_ROWS(rows);
+}
+
+static void takes_sendfile(void **state)
+{
+    static const char empty[] = "bad: an empty X-Sendfile";
+    static const char two[] = "bad: two different X-Sendfiles";
+    static const char control[] = "bad: a control character in the path of X-Sendfile";
+    const struct row rows[] = {
+        {SPAN(TYPE "X-Sendfile: /a/b c.txt\r\n\r\nbody"), "200() file</a/b c.txt> +52|Content-Type=text/plain"},
+        {SPAN("x-SENDFILE:a\n\n"), "200() file<a> +14"},
+        {SPAN("X-Sendfile: /caf\xc3\xa9 %41 \n\n"), "200() file</caf\xc3\xa9 %41> +25"},
+        {SPAN("Status: 404 Gone\nX-Sendfile: x\nContent-Length: 0\n\n"), "404!(Gone) file<x> length=0 +50"},
+        {SPAN("X-Sendfile: x\nLocation: /y\n\n"), "302() </y> file<x> +28|Location=/y"},
+        {SPAN("X-Sendfile: x\nX-Sendfile: x\n\n"), "200() file<x> +29"},
+        {SPAN("X-Sendfile: x\nConnection: x-sendfile\n\n"), "200() file<x> +38"},
+        {SPAN("X-Sendfile: x\nX-Sendfile: y\n\n"), two},
+        {SPAN("X-Sendfile: x\nX-Sendfile:\n\n"), empty},
+        {SPAN(TYPE "X-Sendfile:\n\n"), empty},
+        {SPAN(TYPE "X-Sendfile: \t \n\n"), empty},
+        {SPAN(TYPE "X-Sendfile: a\tb\n\n"), control},
+        {SPAN(TYPE "X-Sendfile: a\rb\n\n"), "bad: a control character in a field's value"},
+        {SPAN(TYPE "X-Sendfile: a\0b\n\n"), "bad: a control character in a field's value"},
+    };
+
+    (void)state;
+    CHECK_ROWS(rows);
+}
+
+static void takes_one_type(void **state)
+{
+    const struct row rows[] = {
+        {SPAN(TYPE "content-type: text/plain\n\n"), "200() +52|Content-Type=text/plain"},
+        {SPAN(TYPE "Content-Type: text/html\n\n"), "bad: two different Content-Types"},
+        {SPAN(TYPE "Content-Type:\n\n"), "bad: two different Content-Types"},
     };
 
     (void)state;
@@ -438,7 +480,7 @@ static void check_long_head(size_t len, size_t step, enum reply_result expected)
     if (result == REPLY_DONE)
         assert_int_equal(reply.len, len);
     else
-        assert_string_equal(reply.why, "a head that is too long");
+        assert_string_equal(reply.why, "a head longer than 65536 bytes");
     buffer_free(&output);
 }
 
@@ -475,7 +517,7 @@ static void bounds_what_it_waits_for(void **state)
     assert_int_equal(reply_read(&reply, buffer_at(&output), buffer_len(&output)), REPLY_MORE);
     buffer_printf(&output, "Set-Cookie: x\n");
     assert_int_equal(reply_read(&reply, buffer_at(&output), buffer_len(&output)), REPLY_BAD);
-    assert_string_equal(reply.why, "too many fields");
+    assert_string_equal(reply.why, "more than 256 fields");
     buffer_free(&output);
 }
 
@@ -538,6 +580,8 @@ int main(void)
         cmocka_unit_test(tells_redirects),
         cmocka_unit_test(reads_length),
         cmocka_unit_test(keeps_the_hop_to_itself),
+        cmocka_unit_test(takes_sendfile),
+        cmocka_unit_test(takes_one_type),
         cmocka_unit_test(refuses_lines),
         cmocka_unit_test(waits_for_the_end),
         cmocka_unit_test(reads_interim_heads),

@@ -255,7 +255,7 @@ static void test_questions(void **state)
 
         assert_true(text_to_words(questions[i].index, &site.index_files));
         assert_true(text_to_words(questions[i].candidates, &site.candidates));
-        resolve(&site, span_of(path), look, &looks, &room, &out);
+        resolve(&site, span_of(path), NULL, look, &looks, &room, &out);
         check(i, &out);
         free(path);
         free_words(&site.index_files);
@@ -280,7 +280,7 @@ static void test_long_paths(void **state)
         memset(path, 'x', len);
         path[0] = '/';
         path[len] = '\0';
-        resolve(&site, (struct span){path, len}, look, &looks, &room, &out);
+        resolve(&site, (struct span){path, len}, NULL, look, &looks, &room, &out);
         assert_int_equal(out.as, RESOLVED_FILE);
         if (len > 1) {
             assert_int_equal(out.path.len, len);
@@ -313,7 +313,7 @@ static void test_looks_at_nothing_in_vain(void **state)
         unsigned looks = 0;
 
         assert_true(text_to_words(counts[i].candidates, &site.candidates));
-        resolve(&site, span_of(counts[i].path), look, &looks, &room, &out);
+        resolve(&site, span_of(counts[i].path), NULL, look, &looks, &room, &out);
         if (looks != counts[i].looks)
             fail_msg("%s with try = %s: %u looks", counts[i].path, counts[i].candidates, looks);
         free_words(&site.candidates);

@@ -85,6 +85,10 @@ static struct config_route fcgi_scripts = ROUTE(SUFFIX, ".fcgi", FASTCGI(scripts
 static struct config_route prefix_scripts = ROUTE(PREFIX, "/s", FASTCGI(scripts));
 static struct config_route api = ROUTE(PREFIX, "/api", FASTCGI(servers));
 static struct config_route api_exact = ROUTE(EXACT, "/ping", FASTCGI(processes));
+static struct config_route filter = ROUTE(PREFIX, "/b", FASTCGI(servers), .role = ROLE_FILTER);
+static struct config_route filter_suffix = ROUTE(SUFFIX, ".php", FASTCGI(processes), .role = ROLE_FILTER);
+static struct config_route guard = ROUTE(PREFIX, "/b", FASTCGI(servers), .role = ROLE_AUTHORIZER);
+static struct config_route guard_suffix = ROUTE(SUFFIX, ".php", FASTCGI(processes), .role = ROLE_AUTHORIZER);
 static struct config_route everything = ROUTE(PREFIX, "", FASTCGI(servers));
 static struct config_route denied = ROUTE(SUFFIX, ".key", .gateway = GATEWAY_DENY);
 static struct config_route plain = ROUTE(PREFIX, "/static", .gateway = GATEWAY_STATIC);
@@ -152,6 +156,16 @@ static const struct {
     {&api_exact, "/ping", ROUTE_TAKEN, "", "/ping", ""},
     {&api_exact, "/ping/", ROUTE_NONE, NULL, NULL, NULL},
     {&api_exact, "/ping/x", ROUTE_NONE, NULL, NULL, NULL},
+    /* a filter needs its file, an authorizer does not */
+    {&filter, "/b/x.php/y", ROUTE_TAKEN, "b/x.php", "/b/x.php", "/y"},
+    {&filter, "/b", ROUTE_MISSING, NULL, NULL, NULL},
+    {&filter, "/b/none", ROUTE_MISSING, NULL, NULL, NULL},
+    {&filter_suffix, "/b/x.php", ROUTE_TAKEN, "b/x.php", "/b/x.php", ""},
+    {&filter_suffix, "/b/none.php", ROUTE_MISSING, NULL, NULL, NULL},
+    {&guard, "/b/none/y", ROUTE_TAKEN, "", "/b", "/none/y"},
+    {&guard, "/bb", ROUTE_NONE, NULL, NULL, NULL},
+    {&guard_suffix, "/b/none.php/y", ROUTE_TAKEN, "", "/b/none.php/y", ""},
+    {&guard_suffix, "/b/x.txt", ROUTE_NONE, NULL, NULL, NULL},
     {&cgi_exact_program, "/run", ROUTE_TAKEN, "", "/run", ""},
     {&cgi_exact, "/exact", ROUTE_TAKEN, "exact", "/exact", ""},
     {&cgi_exact, "/exact/x", ROUTE_NONE, NULL, NULL, NULL},
@@ -181,7 +195,7 @@ static void test_table(void **state)
         char *path = memory_resize(NULL, len); /* not terminated: reading on is seen */
 
         memcpy(path, cases[i].path, len);
-        enum route_found found = route_find(&site, (struct span){path, len}, look, &looks, &target);
+        enum route_found found = route_find(&site, (struct span){path, len}, NULL, look, &looks, &target);
         if (found != cases[i].found)
             fail_msg("%s: %d, not %d", cases[i].path, (int)found, (int)cases[i].found);
         if (found == ROUTE_TAKEN) {
@@ -215,7 +229,7 @@ static void test_looks_at_nothing_in_vain(void **state)
         struct route_target target;
         unsigned looks = 0;
 
-        route_find(&site, span_of(counts[i].path), look, &looks, &target);
+        route_find(&site, span_of(counts[i].path), NULL, look, &looks, &target);
         assert_int_equal(looks, counts[i].looks);
     }
 }
@@ -229,15 +243,15 @@ static void test_other_gateways(void **state)
     unsigned looks = 0;
 
     (void)state;
-    assert_int_equal(route_find(&site, SPAN("/a/b.key"), look, &looks, &target), ROUTE_TAKEN);
+    assert_int_equal(route_find(&site, SPAN("/a/b.key"), NULL, look, &looks, &target), ROUTE_TAKEN);
     assert_ptr_equal(target.route, &denied);
-    assert_int_equal(route_find(&site, SPAN("/a/b.key/c"), look, &looks, &target), ROUTE_TAKEN);
+    assert_int_equal(route_find(&site, SPAN("/a/b.key/c"), NULL, look, &looks, &target), ROUTE_TAKEN);
     assert_ptr_equal(target.route, &denied);
-    assert_int_equal(route_find(&site, SPAN("/static/b"), look, &looks, &target), ROUTE_TAKEN);
+    assert_int_equal(route_find(&site, SPAN("/static/b"), NULL, look, &looks, &target), ROUTE_TAKEN);
     assert_ptr_equal(target.route, &plain);
-    assert_int_equal(route_find(&site, SPAN("/static/b.key"), look, &looks, &target), ROUTE_TAKEN);
+    assert_int_equal(route_find(&site, SPAN("/static/b.key"), NULL, look, &looks, &target), ROUTE_TAKEN);
     assert_ptr_equal(target.route, &denied);
-    assert_int_equal(route_find(&site, SPAN("/b"), look, &looks, &target), ROUTE_NONE);
+    assert_int_equal(route_find(&site, SPAN("/b"), NULL, look, &looks, &target), ROUTE_NONE);
 }
 
 /* The first that matches wins, even when its script is not there: what was refused is not served as a file. */
@@ -249,16 +263,16 @@ static void test_order(void **state)
     unsigned looks = 0;
 
     (void)state;
-    assert_int_equal(route_find(&site, SPAN("/cgi-bin/x.php"), look, &looks, &target), ROUTE_MISSING);
-    assert_int_equal(route_find(&site, SPAN("/cgi-bin/a/x/z.php"), look, &looks, &target), ROUTE_TAKEN);
+    assert_int_equal(route_find(&site, SPAN("/cgi-bin/x.php"), NULL, look, &looks, &target), ROUTE_MISSING);
+    assert_int_equal(route_find(&site, SPAN("/cgi-bin/a/x/z.php"), NULL, look, &looks, &target), ROUTE_TAKEN);
     assert_ptr_equal(target.route, &cgi_plain);
-    assert_int_equal(route_find(&other, SPAN("/cgi-bin/a/x/z.php"), look, &looks, &target), ROUTE_MISSING);
-    assert_int_equal(route_find(&site, SPAN("/b/x.php"), look, &looks, &target), ROUTE_TAKEN);
+    assert_int_equal(route_find(&other, SPAN("/cgi-bin/a/x/z.php"), NULL, look, &looks, &target), ROUTE_MISSING);
+    assert_int_equal(route_find(&site, SPAN("/b/x.php"), NULL, look, &looks, &target), ROUTE_TAKEN);
     assert_ptr_equal(target.route, &php);
-    assert_int_equal(route_find(&site, SPAN("/b/none"), look, &looks, &target), ROUTE_TAKEN);
+    assert_int_equal(route_find(&site, SPAN("/b/none"), NULL, look, &looks, &target), ROUTE_TAKEN);
     assert_ptr_equal(target.route, &everything);
     site.n_routes = 0;
-    assert_int_equal(route_find(&site, SPAN("/b"), look, &looks, &target), ROUTE_NONE);
+    assert_int_equal(route_find(&site, SPAN("/b"), NULL, look, &looks, &target), ROUTE_NONE);
 }
 
 /* A name too long for the system is none. */
@@ -275,9 +289,27 @@ static void test_long_names(void **state)
     path[0] = '/';
     for (size_t len = PATH_MAX - 1; len <= sizeof path; len++) {
         looks = 0;
-        assert_int_equal(route_find(&site, (struct span){path, len}, look, &looks, &target), ROUTE_MISSING);
+        assert_int_equal(route_find(&site, (struct span){path, len}, NULL, look, &looks, &target), ROUTE_MISSING);
         assert_int_equal(looks, len - 1 < PATH_MAX);
     }
+}
+
+/* One authorizer after the other, then what they guard. */
+static void test_passed(void **state)
+{
+    struct config_route *routes[] = {&guard, &guard_suffix, &php};
+    struct config_site site = site_of(routes, 3);
+    struct route_passed passed = {.n = 0};
+    struct route_target target;
+    unsigned looks = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(route_find(&site, SPAN("/b/x.php"), &passed, look, &looks, &target), ROUTE_TAKEN);
+        assert_ptr_equal(target.route, routes[i]);
+        passed.at[passed.n++] = target.route;
+    }
+    assert_int_equal(route_find(&site, SPAN("/b/x.php"), &passed, look, &looks, &target), ROUTE_NONE);
 }
 
 int main(void)
@@ -285,7 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),          cmocka_unit_test(test_looks_at_nothing_in_vain),
         cmocka_unit_test(test_other_gateways), cmocka_unit_test(test_order),
-        cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_long_names),     cmocka_unit_test(test_passed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

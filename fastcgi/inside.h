@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include "fastcgi/application.h"
 #include "fastcgi/pool.h"
 #include "fastcgi/record.h"
 #include "fastcgi/trace.h"
@@ -75,34 +76,25 @@ struct peer {
         bool doomed : 1;  /* pool_on_grace() is due */
         bool tainted : 1; /* has spoken of requests that it was not given: no more on this connection */
         bool deaf : 1;    /* the other end reads no more */
+        bool waiting : 1; /* a new connection that has had no byte of its first answer: see keep.c */
     } is;
 
     int fd; /* -1: not connected */
-    struct event *reader, *writer, *grace;
+    struct event *reader, *writer, *grace, *idle;
     TAILQ_HEAD(, fastcgi_run) runs;
     unsigned n_runs;
     unsigned n_holding;              /* of them */
     uint16_t orphans[FASTCGI_LANES]; /* requests that were given up, and whose end has not come */
     unsigned n_orphans;
     uint16_t last_id;
-    unsigned n_served; /* on this connection */
+    unsigned n_served;                    /* on this connection */
+    uint64_t waiting_since_us, served_us; /* clock_us(): with is.waiting; of the last END_REQUEST */
     struct record_reader records;
     struct buffer out; /* to be sent */
 
     int errors_fd; /* what it writes to its descriptor 2; -1: a server's */
     struct event *errors;
     struct log_stream errors_log;
-};
-
-/* What is known of one application: of the program that a pool runs, or of one server. */
-struct application {
-    struct fastcgi_pool *pool;
-    unsigned n_peers;           /* connections to a server */
-    uint64_t failed_us;         /* clock_us() of its last failure to take one; 0: none */
-    unsigned lanes;             /* requests that one connection may have at once */
-    uint64_t asked_us;          /* when it was asked what it offers; 0: never */
-    bool cannot_multiplex;      /* although it says so */
-    struct values_query *query; /* under way */
 };
 
 struct fastcgi_pool {
@@ -172,11 +164,6 @@ void request_feed(struct fastcgi_run *run, struct span bytes, bool last);
 /* A filter's next piece of its file, once its input has ended. True: something was appended. */
 bool request_feed_data(struct fastcgi_run *run);
 void request_abort(struct fastcgi_run *run);
-
-/* ---- offer.c ---- */
-
-/* A request has to wait: asks the applications that are busy whether a connection can take more than one. */
-void offer_ask(struct fastcgi_pool *pool);
 
 /* ---- pool.c: what peers tell their pool. Each may destroy the peer: the last word. ---- */
 

@@ -55,7 +55,7 @@ bool peer_is_shared(const struct peer *peer)
 bool peer_has_lane(const struct peer *peer)
 {
     return peer->state == PEER_BUSY && peer->depth == 0 && !peer->is.gone && !peer->is.tainted && !peer->is.deaf &&
-           peer->n_orphans == 0 && peer->n_runs < peer_application(peer)->lanes;
+           peer->n_orphans == 0 && peer_application(peer)->keeps && peer->n_runs < peer_application(peer)->lanes;
 }
 
 /* ---- the connection ---- */
@@ -67,6 +67,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg);
 static void disconnect(struct peer *peer)
 {
     peer->n_orphans = 0;
+    keep_heard(peer);
     if (peer->fd < 0)
         return;
     event_free(peer->reader);
@@ -179,7 +180,7 @@ static void settle(struct peer *peer)
     if (peer->n_runs > 0 && !peer_is_shared(peer))
         return;
     if (peer->n_runs == 0) {
-        if (peer->is.tainted)
+        if (peer->fd >= 0 && (peer->is.tainted || !keep_on(peer)))
             disconnect(peer);
         event_del(peer->grace);
         change_state(peer, PEER_IDLE);
@@ -250,9 +251,15 @@ static void note_start(struct peer *peer, struct fastcgi_run *run, bool is_kept)
     peer_send(peer);
 }
 
+/* Input cannot always be sent once more: it is not given to a connection that may be about to be closed. */
+static bool must_be_new(const struct peer *peer, const struct fastcgi_run *run)
+{
+    return run->is.fresh || (peer->id == 0 && run->run.request->has_input && !peer_application(peer)->keeps);
+}
+
 int peer_serve(struct peer *peer, struct fastcgi_run *run)
 {
-    if (run->is.fresh && peer->state == PEER_IDLE)
+    if (peer->state == PEER_IDLE && must_be_new(peer, run))
         disconnect(peer);
     bool is_kept = peer->fd >= 0;
     int error = is_kept ? 0 : connect_to(peer);
@@ -260,6 +267,8 @@ int peer_serve(struct peer *peer, struct fastcgi_run *run)
     if (error != 0 && error != -EINPROGRESS)
         return error;
     attach(peer, run);
+    if (!is_kept)
+        keep_waits(peer);
     request_begin(run);
     if (error == 0) {
         note_start(peer, run, is_kept);
@@ -397,7 +406,7 @@ static void end_by_status(struct peer *peer, struct fastcgi_run *run, unsigned s
 
 static void on_end_request(struct peer *peer, struct fastcgi_run *run, const struct record_event *event)
 {
-    peer->n_served++;
+    keep_served(peer);
     take_off(peer, run);
     if (peer->id != 0)
         counter_step(&peer->pool->options.scoreboard->served[peer->index]);
@@ -474,6 +483,7 @@ static void take_event(struct peer *peer, const struct record_event *event, bool
         return;
     }
     trace_received(run->trace, event);
+    keep_heard(peer);
     if (is_end) {
         on_end_request(peer, run, event);
         return;
@@ -529,6 +539,7 @@ static void on_eof(struct peer *peer)
     struct fastcgi_run *run;
 
     enter(peer);
+    keep_closed(peer);
     read_errors(peer);
     while ((run = TAILQ_FIRST(&peer->runs)) != NULL) {
         detach(peer, run);
@@ -663,6 +674,8 @@ void peer_destroy(struct peer *peer)
     disconnect(peer);
     close_errors(peer);
     event_free(peer->grace);
+    if (peer->idle != NULL)
+        event_free(peer->idle);
     buffer_free(&peer->out);
     free(peer);
 }

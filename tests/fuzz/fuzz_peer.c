@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "peer_play.h"
 
@@ -426,10 +425,12 @@ static void do_errors(struct play *play, struct program *program)
     keeper_write_errors(play, which, next_length(next(program)));
 }
 
+/* LAZY: the application rests; or it does no more, and reads at once. */
 static void do_lazy(struct play *play, struct program *program)
 {
     (void)program;
     play->is_lazy = !play->is_lazy;
+    application_turn(play);
 }
 
 static void do_number(struct play *play, struct program *program)
@@ -463,20 +464,28 @@ static void perform(struct play *play, struct program *program)
 
 /* ---- the play ---- */
 
-static void start(struct play *play, uint8_t flags, uint8_t limits)
-{
-    static const unsigned queues[] = {1, 2, 5, 60};
-    static struct config_address addresses[2];
-    static char name[] = "pool";
-    static struct scoreboard *scoreboard;
-    static struct event_base *base;
+static struct scoreboard *scoreboard;
+static struct event_base *base;
 
+/* What is there before and after. */
+static void prepare(void)
+{
     if (scoreboard == NULL) {
         scoreboard = scoreboard_create();
         base = event_base_new();
         log_set(-1);
         signal(SIGPIPE, SIG_IGN);
+        gateway_start();
     }
+    application_start(false);
+}
+
+static void start(struct play *play, uint8_t flags, uint8_t limits)
+{
+    static const unsigned queues[] = {1, 2, 5, 60};
+    static struct config_address addresses[2];
+    static char name[] = "pool";
+
     *play = (struct play){.base = base,
                           .is_managed = (flags & IS_MANAGED) != 0,
                           .is_port = (flags & BY_PORT) != 0 && (flags & IS_MANAGED) == 0,
@@ -488,7 +497,6 @@ static void start(struct play *play, uint8_t flags, uint8_t limits)
                                         .queue_timeout_ms = QUEUE_TIMEOUT_MS,
                                         .multiplex = (flags & MAY_MULTIPLEX) != 0};
     application_start(play->is_narrow);
-    gateway_start();
     application_address(play->is_port ? PORT_PLACE : 0, &addresses[0]);
     application_address(1, &addresses[1]);
     if (!play->is_managed)
@@ -516,40 +524,31 @@ static void finish(struct play *play)
     gateway_free(play);
 }
 
-static unsigned count_descriptors(bool is_told)
+static unsigned count_descriptors(void)
 {
     DIR *folder = opendir("/proc/self/fd");
-    const struct dirent *entry;
-    char target[256];
     unsigned n = 0;
 
     require(folder != NULL);
-    while ((entry = readdir(folder)) != NULL) {
-        ssize_t len = is_told ? readlinkat(dirfd(folder), entry->d_name, target, sizeof target) : 0;
-
-        if (len > 0)
-            fprintf(stderr, "%s: %.*s\n", entry->d_name, (int)len, target);
+    while (readdir(folder) != NULL)
         n++;
-    }
     closedir(folder);
     return n;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static unsigned n_descriptors;
     struct program program = {data + 2, size - 2};
     struct play play;
 
     if (size < 2)
         return 0;
+    prepare();
+    unsigned n_descriptors = count_descriptors();
     start(&play, data[0], data[1]);
     perform(&play, &program);
     finish(&play);
-    application_start(false);
-    if (n_descriptors == 0)
-        n_descriptors = count_descriptors(false);
-    if (count_descriptors(false) != n_descriptors) /* once more: a thread of the fuzzer's may have had one just then */
-        require(count_descriptors(true) == n_descriptors);
+    prepare();
+    require(count_descriptors() == n_descriptors);
     return 0;
 }

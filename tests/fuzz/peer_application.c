@@ -206,8 +206,7 @@ static void hear_stdin(struct asked *asked, struct span content)
     struct part *part = asked->part;
 
     require(asked->stage == IN_STDIN);
-    for (size_t i = 0; i < content.len; i++)
-        require(content.at[i] == gateway_input_at(part, asked->n_stdin + i));
+    require(pattern_is(content, part->number, asked->n_stdin));
     asked->n_stdin += content.len;
     require(asked->n_stdin <= part->n_fed);
     if (content.len > 0)
@@ -219,8 +218,7 @@ static void hear_stdin(struct asked *asked, struct span content)
 static void hear_data(struct asked *asked, struct span content)
 {
     require(asked->stage == IN_DATA);
-    for (size_t i = 0; i < content.len; i++)
-        require(content.at[i] == gateway_data_at(asked->n_data + i));
+    require(pattern_is(content, STREAM_DATA, asked->n_data));
     asked->n_data += content.len;
     require(asked->n_data <= asked->part->data_length);
     if (content.len > 0)
@@ -400,8 +398,8 @@ void application_say_record(struct talk *talk, uint8_t type, uint16_t id, size_t
     bytes[4] = (char)(len >> 8);
     bytes[5] = (char)len;
     bytes[6] = (char)padding;
-    for (size_t i = 0; i < len && is_stream(type); i++)
-        bytes[HEADER + i] = (char)(talk->place * 89 + id * 57 + (from + i) * 13 + ((from + i) >> 8));
+    if (is_stream(type))
+        pattern_write(bytes + HEADER, len, STREAM_SAID + talk->place + id * PLACES, from);
     application_say(talk, (struct span){bytes, HEADER + len + padding}, n);
 }
 
@@ -462,9 +460,10 @@ struct talk *application_talk(const struct play *play, uint8_t number)
     struct talk *open[MAX_TALKS];
     unsigned n = 0;
 
-    for (unsigned i = play->n_talks; i-- > 0;)
-        if (play->talks[i]->fd >= 0 && !play->talks[i]->has_ended)
-            open[n++] = play->talks[i];
+    for (int is_second = 0; is_second < 2; is_second++)
+        for (unsigned i = play->n_talks; i-- > 0;)
+            if (play->talks[i]->fd >= 0 && play->talks[i]->has_ended == is_second)
+                open[n++] = play->talks[i];
     return n > 0 ? open[number % n] : NULL;
 }
 

@@ -19,7 +19,7 @@
 #include "base/memory.h"
 #include "peer_play.h"
 
-enum { DATA_SIZE = 200000, VALUE_SIZE = 70000 };
+enum { DATA_SIZE = 200000, VALUE_SIZE = 70000, PERIOD = 65521 };
 
 /* How many variables beside the number, and how long the value of each. The last does not fit a record. */
 static const struct {
@@ -27,19 +27,30 @@ static const struct {
     size_t len;
 } shapes[SHAPES] = {{0, 0}, {5, 150}, {300, 400}, {2, VALUE_SIZE / 2}};
 
-static char input_byte(unsigned number, uint64_t offset)
+/* Twice, so that what begins in the first need not be cut. */
+static char pattern[2 * PERIOD];
+
+static size_t place_of(unsigned stream, uint64_t offset)
 {
-    return (char)(number * 31 + offset * 7 + (offset >> 8) * 3);
+    return (size_t)((stream * 997 + offset) % PERIOD);
 }
 
-char gateway_input_at(const struct part *part, uint64_t offset)
+void pattern_write(char *at, size_t len, unsigned stream, uint64_t offset)
 {
-    return input_byte(part->number, offset);
+    for (size_t done = 0, n; done < len; done += n) {
+        n = len - done < PERIOD ? len - done : PERIOD;
+        memcpy(at + done, pattern + place_of(stream, offset + done), n);
+    }
 }
 
-char gateway_data_at(uint64_t offset)
+bool pattern_is(struct span bytes, unsigned stream, uint64_t offset)
 {
-    return (char)(offset * 11 + (offset >> 8));
+    for (size_t done = 0, n; done < bytes.len; done += n) {
+        n = bytes.len - done < PERIOD ? bytes.len - done : PERIOD;
+        if (memcmp(bytes.at + done, pattern + place_of(stream, offset + done), n) != 0)
+            return false;
+    }
+    return true;
 }
 
 bool gateway_variable(const struct part *part, unsigned n, struct span *name, struct span *value, bool *is_sent_out)
@@ -81,8 +92,11 @@ void gateway_start(void)
 
     if (data_fd >= 0)
         return;
-    for (uint64_t i = 0; i < DATA_SIZE; i++)
-        bytes[i] = gateway_data_at(i);
+    for (uint32_t i = 0, state = 1; i < sizeof pattern; i++) {
+        state = i % PERIOD == 0 ? 1 : state * 1664525 + 1013904223;
+        pattern[i] = (char)(state >> 24);
+    }
+    pattern_write(bytes, sizeof bytes, STREAM_DATA, 0);
     data_fd = memfd_create("data", MFD_CLOEXEC);
     require(write(data_fd, bytes, sizeof bytes) == sizeof bytes);
 }
@@ -252,8 +266,7 @@ void gateway_feed(struct part *part, size_t len, bool last)
     if (!part->is.granted || part->is.full || part->is.fed || part->is.stopped)
         return;
     len = len < sizeof bytes ? len : sizeof bytes;
-    for (size_t i = 0; i < len; i++)
-        bytes[i] = gateway_input_at(part, part->n_fed + i);
+    pattern_write(bytes, len, part->number, part->n_fed);
     part->n_fed += len;
     part->is.fed = last;
     part->is.full = part->run->down->feed(part->run, (struct span){bytes, len}, last);

@@ -21,6 +21,9 @@ struct process {
 struct keeper {
     int fd;
     unsigned n_lent, n_recalled;
+    unsigned n_forgiven; /* recalled, but then another loan's end was taken for it: the slot itself may be on its way */
+    unsigned n_unread;   /* recalls since all was at rest */
+    unsigned n_crossed;  /* ends that such a recall may have crossed: to the pool, it is one of another's */
     uint32_t last_id, last_wanted;
     struct process processes[MAX_PROCESSES];
 };
@@ -137,6 +140,7 @@ void keeper_recall(struct play *play, uint8_t n)
     if (play->keeper->n_recalled + message.n > play->keeper->n_lent)
         return;
     play->keeper->n_recalled += message.n;
+    play->keeper->n_unread += message.n;
     say(play, &message, -1);
 }
 
@@ -144,18 +148,36 @@ void keeper_recall(struct play *play, uint8_t n)
 static void end_loan(struct keeper *keeper)
 {
     keeper->n_lent--;
-    if (keeper->n_recalled > 0)
-        keeper->n_recalled--;
+    if (keeper->n_recalled == 0)
+        return;
+    keeper->n_recalled--;
+    keeper->n_forgiven++;
 }
 
-/* A process has ended. what: its place; bit 2: its connections are closed before the news; bit 3: its socket, too. */
+/* Unasked, nothing comes back. */
+static void take_back(struct keeper *keeper, unsigned n)
+{
+    keeper->n_lent -= n;
+    for (; n > 0; n--) {
+        require(keeper->n_recalled + keeper->n_forgiven > 0);
+        if (keeper->n_recalled > 0)
+            keeper->n_recalled--;
+        else
+            keeper->n_forgiven--;
+    }
+}
+
+/* A process has ended. what: its place; bit 2: its connections are closed before the news; bit 3: its socket, too;
+ * bit 4: what the pool has said lately crosses the news. */
 void keeper_bury(struct play *play, uint8_t what)
 {
     unsigned place = what % MAX_PROCESSES;
     struct process *process = &play->keeper->processes[place];
-    struct message message = {.kind = MESSAGE_GONE, .pool = NUMBER, .id = process->id};
+    struct message message = {.kind = MESSAGE_GONE, .pool = NUMBER};
 
-    keeper_turn(play);
+    if ((what & 16) == 0)
+        keeper_turn(play);
+    message.id = process->id;
     if (!process->is_on_loan)
         return;
     if (what & 4)
@@ -213,14 +235,13 @@ static void take_process(struct play *play, const struct message *message)
         return;
     require(process->is_on_loan);
     if (message->kind == MESSAGE_END) {
+        keeper->n_crossed += keeper->n_unread > 0;
         end_loan(keeper);
         forget(process);
         return;
     }
-    require(keeper->n_recalled > 0);
     process->is_on_loan = false;
-    keeper->n_lent--;
-    keeper->n_recalled--;
+    take_back(keeper, 1);
 }
 
 static void take(struct play *play, const struct message *message)
@@ -236,9 +257,7 @@ static void take(struct play *play, const struct message *message)
         take_process(play, message);
     } else {
         require(!play->is_managed && message->kind == MESSAGE_RETURN);
-        require(message->n <= keeper->n_recalled);
-        keeper->n_lent -= message->n;
-        keeper->n_recalled -= message->n;
+        take_back(keeper, message->n);
     }
 }
 
@@ -271,9 +290,10 @@ static unsigned n_peers_on_loan(const struct fastcgi_pool *pool)
 void keeper_check(const struct play *play)
 {
     const struct fastcgi_pool *pool = play->pool;
-    const struct keeper *keeper = play->keeper;
+    struct keeper *keeper = play->keeper;
 
-    require(pool->n_owed == keeper->n_recalled);
+    keeper->n_unread = 0;
+    require(pool->n_owed >= keeper->n_recalled && pool->n_owed <= keeper->n_recalled + keeper->n_crossed);
     require(n_peers_on_loan(pool) + pool->n_slots == keeper->n_lent);
     require(pool->queue.n > 0 || keeper->last_wanted == 0);
 }

@@ -94,9 +94,15 @@ struct part *gateway_part(const struct play *play, uint8_t number);
 /* Its variables in order: false, when there is no such. *is_sent_out: it fits a record. */
 bool gateway_variable(const struct part *part, unsigned n, struct span *name, struct span *value, bool *is_sent_out);
 
-/* What its input and its data hold. */
-char gateway_input_at(const struct part *part, uint64_t offset);
-char gateway_data_at(uint64_t offset);
+/*
+ * Bytes that tell where they belong: each stream has its own, and each offset. A run's input is stream `number`, a file
+ * is STREAM_DATA, what the application says begins with STREAM_SAID.
+ */
+enum { STREAM_DATA = MAX_PARTS, STREAM_SAID };
+
+void pattern_write(char *at, size_t len, unsigned stream, uint64_t offset);
+bool pattern_is(struct span bytes, unsigned stream, uint64_t offset);
+
 void gateway_free(struct play *play);
 
 /* ---- peer_application.c ---- */
@@ -148,7 +154,7 @@ void application_set_listening(unsigned place, bool is_listening);
 /* Accepts, reads, sends; returns whether there was anything. */
 bool application_turn(struct play *play);
 
-/* The one of the number, among those open, the last first. NULL: none is. */
+/* The one of the number, among those open, the last first; then those whose other end is closed. NULL: none is. */
 struct talk *application_talk(const struct play *play, uint8_t number);
 uint16_t application_id(const struct talk *talk, uint8_t number);
 

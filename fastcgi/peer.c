@@ -51,11 +51,12 @@ bool peer_is_shared(const struct peer *peer)
     return peer_application(peer)->lanes > 1 || peer->n_runs + peer->n_orphans > 1;
 }
 
-/* One that has not yet answered an abort may be stuck. */
+/* One that has not yet answered an abort may be stuck; one that is not read for now would stall the new request. */
 bool peer_has_lane(const struct peer *peer)
 {
     return peer->state == PEER_BUSY && peer->depth == 0 && !peer->is.gone && !peer->is.tainted && !peer->is.deaf &&
-           peer->n_orphans == 0 && peer_application(peer)->keeps && peer->n_runs < peer_application(peer)->lanes;
+           peer->n_orphans == 0 && peer->n_holding == 0 && peer_application(peer)->keeps &&
+           peer->n_runs < peer_application(peer)->lanes;
 }
 
 /* ---- the connection ---- */

@@ -37,7 +37,7 @@ static void load(const struct config_user *user)
 {
     int n = 64;
 
-    if (user->name == NULL || find(user) != NULL)
+    if (!users_must_change(user) || find(user) != NULL)
         return;
     gid_t *groups = memory_resize(NULL, (size_t)n * sizeof *groups);
     while (getgrouplist(user->name, user->gid, groups, &n) < 0 && n > 0 && n <= MOST_GROUPS)

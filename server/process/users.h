@@ -17,7 +17,7 @@ struct user_groups {
     size_t n;
 };
 
-/* Once, before any other process: looks up every user that the configuration names. */
+/* Once, before any other process: looks up every user of the configuration that this process is not. */
 void users_load(const struct config *config);
 
 /* The groups of one of these; of any other, its own group alone. Only asks memory. */

@@ -147,7 +147,9 @@ static void check_peer(const struct peer *peer)
     {
         n++;
         n_holding += run->is.holding;
-        require(run->peer == peer && (peer->fd >= 0));
+        require(run->peer == peer && peer->fd >= 0);
+        /* Nobody stands still for another before that one has had more than enough. */
+        require(!run->is.holding || peer->n_runs == 1 || run->overrun > FASTCGI_OVERRUN);
     }
     require(peer->n_runs == n && peer->n_holding == n_holding && peer->depth == 0);
     require(peer->n_orphans <= FASTCGI_LANES && buffer_len(&peer->out) <= (n + peer->n_orphans + 1) * MAX_OUT);
@@ -187,7 +189,9 @@ static void check_rest(const struct play *play)
     for (unsigned i = 0; i < play->n_parts; i++) {
         const struct part *part = play->parts[i];
 
-        if (part->run == NULL || ((const struct fastcgi_run *)part->run)->peer == NULL)
+        const struct peer *peer = part->run != NULL ? ((const struct fastcgi_run *)part->run)->peer : NULL;
+
+        if (peer == NULL || peer->n_holding > 0) /* who is not read may have gone unseen */
             continue;
         check_sent(part);
         if (!is_paused)

@@ -118,6 +118,7 @@ static void check_sent(const struct part *part)
 
     require(buffer_len(&run->peer->out) == 0 && !part->is.full);
     require(asked != NULL && asked->id == run->id && asked->part == part);
+    require(application_n_open(part->talk) == run->peer->n_runs + run->peer->n_orphans);
     if (run->peer->is.deaf || run->peer->state != PEER_BUSY)
         return;
     require(asked->n_stdin == part->n_fed && (asked->stage > IN_STDIN) == part->is.fed);
@@ -154,7 +155,7 @@ static void check_peer(const struct peer *peer)
     require(peer->n_runs == n && peer->n_holding == n_holding && peer->depth == 0);
     require(peer->n_orphans <= FASTCGI_LANES && buffer_len(&peer->out) <= (n + peer->n_orphans + 1) * MAX_OUT);
     require((n > 0) == (peer->state == PEER_CONNECTING || peer->state == PEER_BUSY));
-    require(!peer->is.idle || peer->state == PEER_IDLE);
+    require(!peer->is.idle || (peer->state == PEER_IDLE && !peer->is.tainted));
 }
 
 static void check_peers(const struct play *play)

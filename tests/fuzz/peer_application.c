@@ -124,8 +124,7 @@ const struct told *application_told(const struct talk *talk, uint16_t id)
     return NULL;
 }
 
-/* Requests that it has not said the end of. */
-static unsigned n_open(const struct talk *talk)
+unsigned application_n_open(const struct talk *talk)
 {
     unsigned n = 0;
 
@@ -142,7 +141,7 @@ static void hear_begin(struct talk *talk, unsigned id, struct span content)
 
     require(!talk->is_question && id != 0 && find_asked(talk, id) == NULL);
     require(content.len == 8 && content.at[2] == 1 && span_is(span_from(content, 3), (struct span){"\0\0\0\0\0", 5}));
-    require(n_open(talk) < (talk->play->has_offered && talk->play->config.multiplex ? FASTCGI_LANES : 1));
+    require(application_n_open(talk) < (talk->play->has_offered && talk->play->config.multiplex ? FASTCGI_LANES : 1));
     asked->id = (uint16_t)id;
     asked->role = (uint16_t)get16(content.at);
     require(asked->role >= RECORD_RESPONDER && asked->role <= RECORD_FILTER);
@@ -153,13 +152,13 @@ static void hear_begin(struct talk *talk, unsigned id, struct span content)
 /* The first variable says which run it is. */
 static void identify(struct talk *talk, struct asked *asked, struct span number)
 {
-    char text[16];
+    unsigned n = 0;
 
-    require(number.len > 0 && number.len < sizeof text);
-    memcpy(text, number.at, number.len);
-    text[number.len] = '\0';
-    require((unsigned)atoi(text) < talk->play->n_parts);
-    struct part *part = talk->play->parts[atoi(text)];
+    require(number.len > 0 && number.len < 4);
+    for (size_t i = 0; i < number.len; i++)
+        n = n * 10 + (unsigned)(number.at[i] - '0');
+    require(n < talk->play->n_parts);
+    struct part *part = talk->play->parts[n];
     require((unsigned)asked->role == (unsigned)part->request.role + 1);
     part->n_begun++;
     asked->part = part;
@@ -337,7 +336,7 @@ static bool understand_record(struct talk *talk, size_t *n_counted)
         return false;
     if (!told->is_ended && type == RECORD_END_REQUEST)
         understand_end(told, header);
-    talk->play->has_offered |= type == RECORD_GET_VALUES_RESULT && talk->is_question;
+    talk->play->has_offered |= type == RECORD_GET_VALUES_RESULT; /* it may answer before it has read */
     buffer_consume(&talk->said, HEADER + len + header[6]);
     *n_counted = 0;
     return true;

@@ -10,8 +10,6 @@
 
 static uint64_t now_us = 1000000000;
 
-int clock_gettime(clockid_t clock, struct timespec *time);
-
 void clock_advance(uint64_t us)
 {
     now_us += us;

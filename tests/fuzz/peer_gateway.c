@@ -125,10 +125,15 @@ static void on_granted(void *arg)
         gateway_stop(part, what == 3);
 }
 
+static bool has_answer(const struct part *part)
+{
+    return buffer_len(&part->output) > 0 || (buffer_len(&part->errors) > 0 && !part->play->is_managed);
+}
+
 /* After an answer has begun, no other try. */
 static void note_answer(struct part *part)
 {
-    if (buffer_len(&part->output) + buffer_len(&part->errors) == 0)
+    if (!has_answer(part))
         part->retries = part->run->retries;
     require(part->run->retries == part->retries);
     part->id = ((const struct fastcgi_run *)part->run)->id;
@@ -147,7 +152,7 @@ static void on_output(void *arg, struct span bytes, bool more)
     buffer_append_span(&part->output, bytes);
     part->n_while_paused += part->is.paused ? bytes.len : 0;
     require(part->n_while_paused <= FASTCGI_OVERRUN + FASTCGI_SCRATCH);
-    if (what == 1 && !part->is.paused)
+    if (what == 1)
         gateway_pause(part);
     else if (what > 1)
         gateway_stop(part, what == 3);
@@ -194,6 +199,7 @@ static void on_ended(void *arg, const struct run_result *result)
     require(result->cause != RUN_COMPLETE || part->is.granted);
     if (result->cause != RUN_COMPLETE && result->cause != RUN_STOPPED)
         part->run->down->explain(part->run);
+    require(!has_answer(part) || result->cause == RUN_OVERLOADED || part->run->retries == part->retries);
     part->is.ended = true;
     part->is.promised = false;
     part->id = ((const struct fastcgi_run *)part->run)->id;
@@ -274,7 +280,7 @@ void gateway_feed(struct part *part, size_t len, bool last)
 
 void gateway_pause(struct part *part)
 {
-    if (part->is.stopped)
+    if (part->is.stopped || part->is.paused)
         return;
     part->is.paused = true;
     part->n_while_paused = 0;

@@ -166,6 +166,9 @@ void application_close(struct talk *talk);
 
 /* Every connection to that place. */
 void application_close_all(struct play *play, unsigned place);
+
+/* Requests that it has read, and has not said the end of. */
+unsigned application_n_open(const struct talk *talk);
 const struct told *application_told(const struct talk *talk, uint16_t id);
 void application_free(struct play *play);
 

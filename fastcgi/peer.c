@@ -178,8 +178,8 @@ static void settle(struct peer *peer)
         change_state(peer, PEER_DRAINING);
         return;
     }
-    if (peer->n_runs > 0 && !peer_is_shared(peer))
-        return;
+    if (peer->n_runs > 0 && !peer_is_shared(peer) && peer->pool->queue.n == 0)
+        return; /* who waits may have been put back just now, and others be free */
     if (peer->n_runs == 0) {
         if (peer->fd >= 0 && (peer->is.tainted || !keep_on(peer)))
             disconnect(peer);

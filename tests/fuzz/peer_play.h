@@ -48,7 +48,7 @@ void clock_advance(uint64_t us);
 
 /* ---- peer_gateway.c ---- */
 
-/* A run as the gateway has it. */
+/* A run as the gateway has it. It outlives the run, for the account. */
 struct part {
     struct play *play;
     unsigned number;
@@ -145,7 +145,7 @@ struct talk {
     unsigned n_told;
 };
 
-/* The socket of that place, listening or not. */
+/* It listens everywhere; narrow: with the least backlog. */
 void application_start(bool is_narrow);
 void application_address(unsigned place, struct config_address *address);
 const char *application_path(unsigned place);

@@ -180,7 +180,11 @@ void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why
 
 void pool_put_back(struct fastcgi_run *run)
 {
-    queue_put_back(&run->pool->queue, &run->entry, run->run.is_granted);
+    struct fastcgi_pool *pool = run->pool;
+
+    queue_put_back(&pool->queue, &run->entry, run->run.is_granted);
+    if (pool->number >= 0)
+        link_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
 }
 
 /* A connection could not be made. RUN_COMPLETE: it may be tried with another peer; else why it ends, and run->why. */

@@ -29,6 +29,7 @@
 #include "gateway/permit.h"
 #include "http/http.h"
 #include "log.h"
+#include "process/examine.h"
 #include "process/lockdown.h"
 #include "process/pools.h"
 #include "process/spawn.h"
@@ -65,6 +66,8 @@ struct front {
     struct buffer line;
     bool has_colour;
     int error_fd;
+    int look_error; /* of the last look() that found nothing: -errno, and what was looked for */
+    char look_name[PATH_MAX];
 };
 
 /* ---- the access log ---- */
@@ -147,8 +150,11 @@ static enum route_file look(void *arg, const struct config_site *site, const str
                             const char *name)
 {
     struct front *front = arg;
+    enum route_file found = open_files_look(front->files, route, site, name, &front->look_error);
 
-    return open_files_look(front->files, route, site, name);
+    if (front->look_error != 0)
+        snprintf(front->look_name, sizeof front->look_name, "%s", name);
+    return found;
 }
 
 static struct runner *runner_for(struct front *front, const struct route_target *target)
@@ -231,6 +237,30 @@ static void serve_route(struct front *front, struct exchange *exchange, struct s
     gateway_serve(front->gateway, exchange, target, runner, data);
 }
 
+/* No script was found for a route. "There is none" and "it cannot be reached" are two things. */
+static void fail_missing(struct front *front, struct exchange *exchange, const struct resolved *found)
+{
+    const struct config_route *route = found->target.route;
+    const char *dir = route->dir != NULL ? route->dir : route->site->root;
+    const struct spawn as_we_are = {.user = NULL};
+    char path[2 * PATH_MAX], cause[512];
+    unsigned status = 404;
+
+    snprintf(cause, sizeof cause, "no script for %.200s below %.200s", found->path.at, dir);
+    if (front->look_error == -EMFILE || front->look_error == -ENFILE) {
+        status = 503;
+        snprintf(cause, sizeof cause, "%s", strerror(-front->look_error));
+    } else if (front->look_error == -EACCES) {
+        status = 403;
+        snprintf(path, sizeof path, "%s/%s", dir, front->look_name);
+        *strrchr(path, '/') = '\0';
+        if (!examine_directory(cause, sizeof cause, &as_we_are, path))
+            snprintf(cause, sizeof cause, "%.400s may not be entered", path);
+    }
+    log_warning("[%s] %u %s: %s", exchange->id, status, route->text, cause);
+    exchange_fail(exchange, status, status == 503 ? 1 : 0);
+}
+
 static void serve_path(struct front *front, const struct config_site *site, struct exchange *exchange)
 {
     struct resolved found;
@@ -246,10 +276,8 @@ static void serve_path(struct front *front, const struct config_site *site, stru
         serve_route(front, exchange, found.path, &found.target);
         break;
     case RESOLVED_MISSING:
-        log_warning("[%s] 404 %s: no script for %s below %s", exchange->id, found.target.route->text, found.path.at,
-                    found.target.route->dir != NULL ? found.target.route->dir : site->root);
         exchange->record.route = span_of(found.target.route->text);
-        exchange_fail(exchange, 404, 0);
+        fail_missing(front, exchange, &found);
         break;
     case RESOLVED_SLASH:
         files_redirect_to_slash(exchange, exchange->uri.path);

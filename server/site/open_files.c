@@ -275,11 +275,12 @@ struct open_file *open_file_adopt(int fd, const struct stat *about, struct span 
 }
 
 static enum route_file look_beneath(struct open_files *files, int dir_fd, const struct config_site *site,
-                                    const char *name)
+                                    const char *name, int *error_out)
 {
     struct stat about;
     int fd = open_beneath(files, dir_fd, name, site->symlinks, O_PATH);
 
+    *error_out = fd < 0 ? fd : 0;
     if (fd < 0)
         return ROUTE_FILE_NONE;
     int failed = fstat(fd, &about);
@@ -292,13 +293,14 @@ static enum route_file look_beneath(struct open_files *files, int dir_fd, const 
 }
 
 enum route_file open_files_look(struct open_files *files, const struct config_route *route,
-                                const struct config_site *site, const char *name)
+                                const struct config_site *site, const char *name, int *error_out)
 {
+    *error_out = 0;
     if (route != NULL && route->dir != NULL)
-        return look_beneath(files, files->route_fds[route->index], site, name);
+        return look_beneath(files, files->route_fds[route->index], site, name, error_out);
     if (find_kept(files, site, name) != NULL)
         return ROUTE_FILE_REGULAR;
-    return look_beneath(files, files->root_fds[site->index], site, name);
+    return look_beneath(files, files->root_fds[site->index], site, name, error_out);
 }
 
 int open_files_directory(struct open_files *files, const struct config_site *site, const char *name,

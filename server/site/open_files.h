@@ -74,9 +74,9 @@ struct open_file *open_file_adopt(int fd, const struct stat *about, struct span 
 void open_file_release(void *arg);
 
 /* What is at a name below the site's root - or the route's own directory, if it has one - by the site's rule for links?
- * route may be NULL. */
+ * route may be NULL. With ROUTE_FILE_NONE *error_out is the -errno, else 0. */
 enum route_file open_files_look(struct open_files *files, const struct config_route *route,
-                                const struct config_site *site, const char *name);
+                                const struct config_site *site, const char *name, int *error_out);
 
 /* A directory below the site's root that is being listed. */
 struct open_directory {

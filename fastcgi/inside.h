@@ -26,7 +26,7 @@ struct fastcgi_run {
     struct run run; /* first */
     struct queue_entry entry;
     TAILQ_ENTRY(fastcgi_run) next_stopped;
-    TAILQ_ENTRY(fastcgi_run) next; /* of its peer */
+    TAILQ_ENTRY(fastcgi_run) next; /* of its peer; or of pool->completed */
     struct fastcgi_pool *pool;
     struct peer *peer;   /* that serves it; NULL: it waits, or is over */
     uint16_t id;         /* of the request, on the peer's connection */
@@ -43,6 +43,7 @@ struct fastcgi_run {
         bool paused : 1;      /* the gateway wants no output for now */
         bool holding : 1;     /* ... and its connection is not read because of that */
         bool promised : 1;    /* the gateway was told that more follows at once */
+        bool completed : 1;   /* in pool->completed */
         bool data_ended : 1;  /* a filter's file was sent */
     } is;
     struct trace *trace; /* NULL: nothing is recorded */
@@ -105,7 +106,8 @@ struct fastcgi_pool {
     int number;
     struct queue queue;
     TAILQ_HEAD(, peer) idle, others;
-    TAILQ_HEAD(, fastcgi_run) stopped; /* that end in the loop's next turn */
+    TAILQ_HEAD(fastcgi_runs, fastcgi_run) completed; /* that end with the present call */
+    TAILQ_HEAD(, fastcgi_run) stopped;               /* that end in the loop's next turn */
     struct event *end_stopped;
     unsigned n_peers;
     unsigned n_slots;                 /* servers: connections that may be opened yet */
@@ -180,6 +182,10 @@ void pool_on_overloaded(struct peer *peer, struct fastcgi_run *run);
 
 /* Serves of those that wait who can be served. */
 void pool_serve_waiting(struct fastcgi_pool *pool);
+
+/* All its output was given: it ends once its peer is ready for another, who may be what follows from its end. */
+void pool_complete_run(struct fastcgi_run *run);
+void pool_end_completed(struct fastcgi_pool *pool);
 
 /* Its last upcall; frees it. */
 void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why);

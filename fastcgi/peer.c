@@ -395,7 +395,7 @@ static void end_by_status(struct peer *peer, struct fastcgi_run *run, unsigned s
     } else if (status == RECORD_OVERLOADED) {
         pool_on_overloaded(peer, run);
     } else if (status == RECORD_REQUEST_COMPLETE) {
-        pool_end_run(run, RUN_COMPLETE, "");
+        pool_complete_run(run);
     } else if (status == RECORD_CANT_MPX_CONN) {
         pool_end_run(run, RUN_CRASHED, "says that it cannot multiplex, which it was not asked to");
     } else if (status == RECORD_UNKNOWN_ROLE) {
@@ -563,13 +563,14 @@ static void on_eof(struct peer *peer)
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct peer *peer = arg;
+    struct fastcgi_pool *pool = peer->pool;
 
     (void)what;
     if (peer->state == PEER_CONNECTING) {
         pool_on_refused(peer, TAILQ_FIRST(&peer->runs), -ECONNREFUSED);
         return;
     }
-    ssize_t n = recv(fd, peer->pool->scratch, FASTCGI_SCRATCH, 0);
+    ssize_t n = recv(fd, pool->scratch, FASTCGI_SCRATCH, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0 || peer->state == PEER_IDLE) { /* what comes unasked for ends the connection as well */
@@ -577,8 +578,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         return;
     }
     enter(peer);
-    take_records(peer, (struct span){peer->pool->scratch, (size_t)n});
+    take_records(peer, (struct span){pool->scratch, (size_t)n});
     leave(peer);
+    pool_end_completed(pool);
 }
 
 /* ---- giving up ---- */

@@ -178,6 +178,28 @@ void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why
     free(run);
 }
 
+void pool_complete_run(struct fastcgi_run *run)
+{
+    run->is.completed = true;
+    TAILQ_INSERT_TAIL(&run->pool->completed, run, next);
+}
+
+static void forget_completed(struct fastcgi_run *run)
+{
+    run->is.completed = false;
+    TAILQ_REMOVE(&run->pool->completed, run, next);
+}
+
+void pool_end_completed(struct fastcgi_pool *pool)
+{
+    struct fastcgi_run *run;
+
+    while ((run = TAILQ_FIRST(&pool->completed)) != NULL) {
+        forget_completed(run);
+        pool_end_run(run, RUN_COMPLETE, "");
+    }
+}
+
 void pool_put_back(struct fastcgi_run *run)
 {
     struct fastcgi_pool *pool = run->pool;
@@ -533,6 +555,8 @@ static void stop(struct run *base, bool at_once)
 {
     struct fastcgi_run *run = (struct fastcgi_run *)base;
 
+    if (run->is.completed)
+        forget_completed(run);
     TAILQ_INSERT_TAIL(&run->pool->stopped, run, next_stopped);
     event_active(run->pool->end_stopped, EV_TIMEOUT, 0);
     if (run->entry.is_waiting) {
@@ -623,6 +647,7 @@ struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, 
     pool->borrower.message = receive;
     TAILQ_INIT(&pool->idle);
     TAILQ_INIT(&pool->others);
+    TAILQ_INIT(&pool->completed);
     TAILQ_INIT(&pool->stopped);
     pool->end_stopped = evtimer_new(options->base, on_stopped, pool);
     make_applications(pool);

@@ -20,7 +20,7 @@ static void add_variable(void *arg, struct span name, struct span value)
 {
     struct params *params = arg;
 
-    (void)params_add(params, name, value); /* one that fits no record is left out: max_head is far below */
+    (void)params_add(params, name, value); /* it fits: no variable is longer than RUN_VARIABLE */
 }
 
 /* What was appended since the peer had so much to send. */

@@ -62,6 +62,7 @@ static void free_route(struct config_route *route)
     free_pairs(&route->env);
     free_words(&route->pass_env);
     free_words(&route->sendfile_dirs);
+    free_words(&route->variables);
     free(route);
 }
 

@@ -87,7 +87,7 @@ struct config_server {
     unsigned max_connections, max_connections_per_client, keepalive_requests, max_fields;
     uint64_t min_rate; /* bytes a second; 0: none */
     uint64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms, drain_timeout_ms;
-    uint64_t max_head, max_target, max_field, max_body, max_chunk_overhead, max_trailers;
+    uint64_t max_head, max_target, max_field, max_body, max_chunk_overhead, max_trailers, max_temp;
     bool server_timing;
     bool has_trace; /* set by the command line: FastCGI records are told of requests that fail */
     char *temp_dir; /* for request bodies that are held */
@@ -113,6 +113,7 @@ struct config_route {
     enum route_role role;
     enum buffering request_buffering;
     struct config_words sendfile_dirs; /* below which X-Sendfile may name a file; absolute */
+    struct config_words variables;     /* that an authorizer may set for CGI programs, too */
     struct config_pool *pool;          /* FastCGI only, never NULL then */
     char *pool_name;                   /* private to config_*.c */
     char *to;                          /* redirect: where to, see rules.h */
@@ -122,7 +123,7 @@ struct config_route {
     struct config_user user;
     struct config_rlimits rlimits;
     struct config_cgroup cgroup;
-    bool no_new_privs;
+    bool no_new_privs, pass_authorization;
     struct config_pairs env;
     struct config_words pass_env;
 };

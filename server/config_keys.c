@@ -63,6 +63,7 @@ static const struct key keys[] = {
     {IN_SERVER("max_body", size, max_body), .preset = "1g", RANGE("0", "1024g")},
     {IN_SERVER("max_chunk_overhead", size, max_chunk_overhead), .preset = "16k", RANGE("0", "1g")},
     {IN_SERVER("max_trailers", size, max_trailers), .preset = "16k", RANGE("2", "1m")},
+    {IN_SERVER("max_temp", size, max_temp), .preset = "16g", RANGE("1m", "1024g")},
     {IN_SERVER("temp_dir", directory, temp_dir), .preset = "/tmp"},
     {IN_SERVER("server_timing", switch, server_timing), .preset = "off", ON_OFF},
 
@@ -91,6 +92,9 @@ static const struct key keys[] = {
     {IN_ROUTE("role", choice, role), .preset = "responder",
      .words = {[ROLE_RESPONDER] = "responder", [ROLE_AUTHORIZER] = "authorizer", [ROLE_FILTER] = "filter"},
      .only = FOR_FASTCGI},
+    {IN_ROUTE("variables", variables, variables), .repeats = true, .only = FOR_FASTCGI},
+    {IN_ROUTE("pass_authorization", switch, pass_authorization), .preset = "off", ON_OFF,
+     .only = FOR_CGI | FOR_FASTCGI},
     {IN_ROUTE("request_buffering", choice, request_buffering), .preset = "auto",
      .words = {[BUFFERING_OFF] = "off", [BUFFERING_ON] = "on", [BUFFERING_AUTO] = "auto"},
      .only = FOR_CGI | FOR_FASTCGI},

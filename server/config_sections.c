@@ -228,6 +228,8 @@ static void route_end(struct reading *r)
     /* Scripts of such a route have an interpreter, like PHP's, that reads nothing without being told how much. */
     if (route->gateway == GATEWAY_FASTCGI && route->match == ROUTE_SUFFIX && !reading_seen(r, "request_buffering"))
         route->request_buffering = BUFFERING_ON;
+    if (route->role == ROLE_AUTHORIZER && !reading_seen(r, "pass_authorization"))
+        route->pass_authorization = true; /* how else would it know */
 }
 
 /* [pool NAME] */

@@ -450,6 +450,7 @@ static int prepare(struct front *front)
     };
     struct gateway_options gateway = {
         .temp_dir = front->config->server.temp_dir,
+        .max_temp = front->config->server.max_temp / front->config->server.fronts,
         .redirect = on_redirect,
         .authorized = on_authorized,
         .log = write_record,

@@ -43,7 +43,7 @@ void gateway_destroy(struct gateway *gateway)
 
 /* ---- ends ---- */
 
-static void free_passage(struct passage *p)
+void passage_free(struct passage *p)
 {
     event_free(p->timer);
     input_free(p);
@@ -58,8 +58,16 @@ static void free_passage(struct passage *p)
     free(p);
 }
 
+static void explain(struct run *run)
+{
+    if (run != NULL && run->down->explain != NULL)
+        run->down->explain(run);
+}
+
 void passage_stop_run(struct passage *p, bool at_once)
 {
+    if (at_once)
+        explain(p->run);
     event_del(p->timer); /* it could be about to come, and would stop it twice */
     input_drop(p);
     p->run->down->stop(p->run, at_once);
@@ -78,18 +86,13 @@ struct exchange *passage_let_go(struct passage *p)
     return exchange;
 }
 
-static void explain(struct run *run)
-{
-    if (run != NULL && run->down->explain != NULL)
-        run->down->explain(run);
-}
-
 void passage_fail(struct passage *p, unsigned status, const char *why)
 {
     struct exchange *exchange = passage_let_go(p);
 
     log_warning("[%s] %u %.*s: %s", p->id, status, (int)buffer_len(&p->filename), buffer_at(&p->filename), why);
-    explain(p->run != NULL ? p->run : p->ended_run);
+    if (p->run == NULL)
+        explain(p->ended_run);
     exchange_fail(exchange, status, status == 503 ? RETRY_AFTER : 0);
 }
 
@@ -141,7 +144,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         input_pause(p);
         return;
     }
-    if (p->is.is_paused && !is_over) {
+    if ((p->is.is_paused || input_is_awaited(p)) && !is_over) {
         passage_note_sign(p); /* it is the client that keeps it waiting */
         is_idle = false;
     }
@@ -246,7 +249,7 @@ static void on_ended(void *arg, const struct run_result *result)
     if (p->is.must_log)
         log_late(p, result);
     if (p->exchange == NULL) {
-        free_passage(p);
+        passage_free(p);
         return;
     }
     note_result(&p->exchange->record, p, result);
@@ -299,7 +302,7 @@ static void on_abort(struct exchange *exchange)
     if (p->run != NULL)
         passage_stop_run(p, false);
     else
-        free_passage(p);
+        passage_free(p);
 }
 
 static const struct handler handler = {
@@ -365,9 +368,30 @@ static void fill_variables(struct passage *p, const struct route_target *target)
         .role = target->route->role,
         .data_length = p->data != NULL ? (uint64_t)p->data->about.st_size : 0,
         .data_modified = p->data != NULL ? p->data->about.st_mtime : 0,
+        .is_redirected = exchange->n_redirects > 0,
+        .passes_authorization = target->route->pass_authorization,
         .granted = exchange->permit != NULL ? buffer_span(&exchange->permit->variables) : SPAN(""),
         .env = &target->route->env,
     };
+}
+
+static void note_length(void *arg, struct span name, struct span value)
+{
+    size_t *longest = arg;
+
+    if (name.len + value.len > *longest)
+        *longest = name.len + value.len;
+}
+
+/* Has the request a variable that no record and no environment holds? Only one with a long head can. */
+static bool has_giant(const struct passage *p)
+{
+    size_t longest = 0;
+
+    if (buffer_len(&p->exchange->bytes) < RUN_VARIABLE)
+        return false;
+    metavars_each(&p->vars, note_length, &longest);
+    return longest > RUN_VARIABLE;
 }
 
 static void fill_record(struct exchange *exchange, const struct config_route *route)
@@ -436,7 +460,10 @@ void gateway_serve(struct gateway *gateway, struct exchange *exchange, const str
     }
     exchange->origin = p;
     exchange_handle(exchange, &handler, p);
-    input_begin(p);
+    if (has_giant(p))
+        passage_fail(p, 431, "a field of the request is longer than a variable can be");
+    else
+        input_begin(p);
 }
 
 /* ---- the log ---- */
@@ -482,6 +509,6 @@ bool gateway_done(struct exchange *exchange)
         return true;
     }
     p->gateway->options.log(p->gateway->options.arg, &exchange->record);
-    free_passage(p);
+    passage_free(p);
     return true;
 }

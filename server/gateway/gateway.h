@@ -16,6 +16,8 @@ struct gateway_options {
     struct event_base *base;
     const char *temp_dir; /* for request bodies that are held and large; lives as long as the gateway */
 
+    uint64_t max_temp; /* bytes of all such bodies */
+
     /* A local redirect (RFC 3875 section 6.2.2): answer the exchange with what is at this local path and query. The
      * text lives as long as the call. */
     void (*redirect)(void *arg, struct exchange *exchange, struct span location);

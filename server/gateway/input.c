@@ -31,6 +31,7 @@ static bool is_held_whole(const struct passage *p)
 void input_drop(struct passage *p)
 {
     p->gateway->held -= spool_held(&p->input);
+    p->gateway->in_files -= p->input.in_file;
     spool_free(&p->input);
 }
 
@@ -45,15 +46,18 @@ void input_free(struct passage *p)
 static int keep(struct passage *p, struct span bytes)
 {
     struct gateway *gateway = p->gateway;
-    size_t before = spool_held(&p->input);
+    uint64_t before = spool_held(&p->input), before_in_file = p->input.in_file;
     bool in_memory = gateway->held + bytes.len <= MAX_HELD_ALL;
     int error = 0;
 
-    if (p->is.is_holding && is_held_whole(p))
-        error = spool_append(&p->input, bytes, gateway->options.temp_dir, in_memory);
-    else
+    if (!p->is.is_holding || !is_held_whole(p))
         spool_hold(&p->input, bytes);
+    else if (gateway->in_files + bytes.len > gateway->options.max_temp && (!in_memory || !spool_fits(&p->input, bytes)))
+        return -EDQUOT;
+    else
+        error = spool_append(&p->input, bytes, gateway->options.temp_dir, in_memory);
     gateway->held += spool_held(&p->input) - before;
+    gateway->in_files += p->input.in_file - before_in_file;
     return error;
 }
 
@@ -66,7 +70,7 @@ static const char *cure_of(int error)
     case -ENOSPC:
     case -EDQUOT:
     case -EFBIG:
-        return "make room there, or name another directory";
+        return "make room there, name another directory, or raise max_temp";
     default:
         return "name a directory that the server's user can write in";
     }
@@ -89,7 +93,8 @@ static void fail_writing(struct passage *p, int error)
 static bool feed(struct passage *p, struct span bytes, bool last)
 {
     p->is.input_ended = last;
-    return p->run->down->feed(p->run, bytes, last);
+    p->is.input_full = p->run->down->feed(p->run, bytes, last);
+    return p->is.input_full;
 }
 
 static void fail_reading(struct passage *p, int error)
@@ -170,8 +175,14 @@ void input_granted(struct passage *p)
         want_more(p);
 }
 
+bool input_is_awaited(const struct passage *p)
+{
+    return p->is.wants_input && !p->is.input_full && !p->is.input_ended && !p->is.input_done;
+}
+
 void input_drained(struct passage *p)
 {
+    p->is.input_full = false;
     if (spool_left(&p->input) > 0)
         feed_held(p);
     else if (passage_is_open(p) && p->request.has_input)

@@ -24,6 +24,9 @@ void input_drained(struct passage *p);
  * rest. Harmless when it has ended. */
 void input_end(struct passage *p);
 
+/* Has the run taken all that has come, and waits for more of the body? */
+bool input_is_awaited(const struct passage *p);
+
 /* The run takes no more: gives up what is held. Of any passage, as is the last. */
 void input_drop(struct passage *p);
 void input_free(struct passage *p);

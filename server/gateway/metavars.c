@@ -277,10 +277,12 @@ static void set_field(struct enumeration *e, unsigned i)
     if (!is_mappable(field->name) || next_field(head, 0, field->name) < i)
         return;
     if (span_is_nocase(field->name, SPAN("Content-Type"))) {
-        set(e, VAR_CONTENT_TYPE, field->value);
+        if (!e->vars->is_redirected)
+            set(e, VAR_CONTENT_TYPE, field->value);
         return;
     }
-    if (is_hidden(field->name))
+    if (is_hidden(field->name) &&
+        !(e->vars->passes_authorization && span_is_nocase(field->name, SPAN("Authorization"))))
         return;
     /* RFC 9112 section 3.2.2: an absolute target's host stands in the place of the Host that was sent. */
     if (head->form == TARGET_ABSOLUTE && span_is_nocase(field->name, SPAN("Host"))) {
@@ -416,14 +418,27 @@ bool metavars_is_name(struct span name)
     return is_of_request(name);
 }
 
+static bool may_grant(const struct config_route *authorizer, struct span name)
+{
+    if (span_starts(name, SPAN("AUTH_")) || span_starts(name, SPAN("REMOTE_")))
+        return true;
+    for (size_t i = 0; i < authorizer->variables.n; i++) {
+        if (span_is(name, span_of(authorizer->variables.at[i])))
+            return true;
+    }
+    return false;
+}
+
 bool metavars_may_set(const struct config_route *route, struct span name)
 {
     const struct config_site *site = route->site;
 
     if (metavars_is_name(name))
         return true;
+    if (span_is(name, SPAN("HTTP_AUTHORIZATION")))
+        return route->pass_authorization;
     for (size_t i = 0; i < site->n_routes; i++) {
-        if (site->routes[i]->role == ROLE_AUTHORIZER)
+        if (site->routes[i]->role == ROLE_AUTHORIZER && may_grant(site->routes[i], name))
             return metavars_is_grantable(name);
     }
     return false;

@@ -25,7 +25,9 @@ struct metavars {
     struct span server_addr, server_port, remote_addr, remote_port; /* text; remote_port or empty */
     struct span request_id;
     bool is_https;
-    bool length_known; /* CONTENT_LENGTH is set to .length; else it is left out */
+    bool is_redirected;        /* locally: the body that the client sent, and its type, are not this program's */
+    bool passes_authorization; /* HTTP_AUTHORIZATION is set */
+    bool length_known;         /* CONTENT_LENGTH is set to .length; else it is left out */
     uint64_t length;
     enum route_role role;
     uint64_t data_length; /* of a filter's file */
@@ -45,7 +47,8 @@ typedef void metavars_emit(void *arg, struct span name, struct span value);
  * HTTP_* of the request's fields: "-" becomes "_", letters upper case; fields of one name are joined with ", "
  * (Cookie with "; "). HTTP_HOST is the Host as sent; an absolute target's authority stands in its place.
  * Never HTTP_PROXY, HTTP_CONTENT_LENGTH, HTTP_CONTENT_TYPE, HTTP_TRANSFER_ENCODING, HTTP_CONNECTION, HTTP_KEEP_ALIVE,
- * HTTP_TE, HTTP_TRAILER, HTTP_UPGRADE, HTTP_EXPECT, HTTP_PROXY_AUTHORIZATION, HTTP_AUTHORIZATION, but by the route.
+ * HTTP_TE, HTTP_TRAILER, HTTP_UPGRADE, HTTP_EXPECT, HTTP_PROXY_AUTHORIZATION, but by the route; HTTP_AUTHORIZATION
+ * only with .passes_authorization.
  * Fields whose names hold anything but letters, digits and "-" make no variable.
  *
  * An authorizer gets no CONTENT_LENGTH, PATH_INFO, PATH_TRANSLATED and SCRIPT_NAME (FastCGI specification section
@@ -60,16 +63,18 @@ void metavars_each(const struct metavars *vars, metavars_emit *emit, void *arg);
  */
 const struct field *metavars_collision(const struct head *head);
 
-/* May an authorizer set a variable of this name for the programs behind it? Not one that is set for each request, nor
- * HTTP_*, nor one that steers loaders, shells and interpreters: LD_PRELOAD, PATH, PERL5LIB and their like. */
+/* May an authorizer set a variable of this name for the FastCGI programs behind it? Not one that is set for each
+ * request, nor HTTP_*, nor one that steers loaders, shells and interpreters: LD_PRELOAD, PATH, PERL5LIB. */
 bool metavars_is_grantable(struct span name);
 
 /* Is it a name of the above, or HTTP_* of capital letters, digits and "_", but for those that are never set? */
 bool metavars_is_name(struct span name);
 
-/* May a front hand this environment name to the keeper for a program of the route? The names above, and what may be
- * granted if the route's site has an authorizer; nothing else, so that a front which is taken over cannot set
- * LD_PRELOAD. */
+/*
+ * May a front hand this environment name to the keeper for a program of the route? The names above; and where the
+ * route's site has authorizers AUTH_*, REMOTE_*, and what these authorizers' `variables` name. Nothing else: there are
+ * too many names that steer programs, and a front which is taken over must not be able to set any.
+ */
 bool metavars_may_set(const struct config_route *route, struct span name);
 
 #endif

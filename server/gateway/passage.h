@@ -17,6 +17,7 @@
 struct gateway {
     struct gateway_options options;
     size_t held;            /* bytes of request bodies in memory, in all passages */
+    uint64_t in_files;      /* ... and in files */
     struct reply reply;     /* for heads that come whole, which is nearly all */
     char room[SPOOL_PIECE]; /* for what is read from a spool and handed on at once */
 };
@@ -53,7 +54,9 @@ struct passage {
         bool input_done : 1;  /* all of the request's body has come */
         bool input_ended : 1; /* ... and the run was told so */
         bool wants_input : 1; /* the run's turn has come, and it takes input */
+        bool input_full : 1;  /* ... but has enough for now */
         bool head_done : 1;
+        bool has_permit : 1; /* an authorizer's head allows the request; its end is waited for */
         bool has_length : 1;
         bool has_excess : 1; /* the program writes more than that */
         bool is_paused : 1;  /* by us, because the client does not read */
@@ -76,6 +79,7 @@ static inline bool passage_is_open(const struct passage *p)
 struct exchange *passage_let_go(struct passage *p);
 void passage_fail(struct passage *p, unsigned status, const char *why); /* `why` is for the log */
 void passage_stop_run(struct passage *p, bool at_once);
+void passage_free(struct passage *p); /* the run is over, and the exchange is not ours any more */
 
 /* For input.c. While it holds the body, its is the timer: input_pause(). */
 void passage_open_run(struct passage *p);

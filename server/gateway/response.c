@@ -100,11 +100,10 @@ static void redirect(struct passage *p, const struct reply *reply)
     buffer_free(&location);
 }
 
-/* An authorizer has allowed the request: another answers it. */
-static void pass_on(struct passage *p, const struct reply *reply)
+/* An authorizer's head allows the request: another answers it, once the authorizer has ended in good order. */
+static void take_permit(struct passage *p, const struct reply *reply)
 {
     struct exchange *exchange = p->exchange;
-    struct gateway *gateway = p->gateway;
     int error;
 
     if (exchange->permit == NULL)
@@ -118,9 +117,17 @@ static void pass_on(struct passage *p, const struct reply *reply)
     if (refused.len > 0)
         log_warning("[%s] %.*s: sets %.*s, which is not for an authorizer to set: it is left out", p->id,
                     (int)buffer_len(&p->filename), buffer_at(&p->filename), (int)refused.len, refused.at);
-    passage_let_go(p);
-    p->exchange = NULL;
+    p->is.head_done = p->is.has_permit = true;
+}
+
+/* The run is over: so is the passage. */
+static void pass_on(struct passage *p)
+{
+    struct exchange *exchange = passage_let_go(p);
+    struct gateway *gateway = p->gateway;
+
     exchange->origin = NULL;
+    passage_free(p);
     gateway->options.authorized(gateway->options.arg, exchange);
 }
 
@@ -218,7 +225,7 @@ static void take_head(struct passage *p, const struct reply *reply, struct span 
         return;
     }
     if (p->request.role == ROLE_AUTHORIZER && reply->status == 200) {
-        pass_on(p, reply);
+        take_permit(p, reply);
         return;
     }
     if (reply->sendfile.len > 0 && sendfile_is_allowed(p)) {
@@ -319,6 +326,8 @@ static void take_raw(struct passage *p, struct span bytes, bool more)
 
 void response_take(struct passage *p, struct span bytes, bool more)
 {
+    if (p->is.has_permit)
+        return; /* section 6.3 of the FastCGI specification: the body of a permit is nobody's */
     if (p->nph != NULL)
         take_raw(p, bytes, more);
     else if (p->is.head_done && p->chunked != NULL)
@@ -329,9 +338,8 @@ void response_take(struct passage *p, struct span bytes, bool more)
         read_head(p, bytes, more);
 }
 
-static void fail_without_head(struct passage *p)
+static void fail_with_status(struct passage *p, const char *what)
 {
-    const char *what = buffer_len(&p->head) > 0 ? "ended within the head of its response" : "ended without a response";
     char why[96];
 
     if (p->exit_code >= 0)
@@ -339,6 +347,12 @@ static void fail_without_head(struct passage *p)
     else
         snprintf(why, sizeof why, "%s", what);
     passage_fail(p, 502, why);
+}
+
+static void fail_without_head(struct passage *p)
+{
+    fail_with_status(p,
+                     buffer_len(&p->head) > 0 ? "ended within the head of its response" : "ended without a response");
 }
 
 /* The head has been sent: what follows from the announced length shows the client that it is not all. */
@@ -355,7 +369,11 @@ void response_complete(struct passage *p)
     exchange_phase(p->exchange, PHASE_BODY, p->granted_us);
     if (p->run != NULL)
         input_end(p);
-    if (!p->is.head_done)
+    if (p->is.has_permit && p->exit_code <= 0)
+        pass_on(p);
+    else if (p->is.has_permit)
+        fail_with_status(p, "ended");
+    else if (!p->is.head_done)
         fail_without_head(p);
     else if (p->nph != NULL && !p->nph->is_body)
         passage_fail(p, 502, "ended within the head of its response");

@@ -19,6 +19,8 @@
 #include "base/span.h"
 #include "config.h"
 
+enum { RUN_VARIABLE = 65000 }; /* bytes: the longest variable, name and value, that every kind of run can be given */
+
 enum run_cause {
     RUN_COMPLETE,      /* it ended by itself and all its output was given */
     RUN_STOPPED,       /* as it was told to */

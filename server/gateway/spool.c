@@ -91,7 +91,7 @@ int spool_append(struct spool *spool, struct span bytes, const char *directory, 
 {
     int error = 0;
 
-    if (!spool->has_file && in_memory && buffer_len(&spool->memory) + bytes.len <= SPOOL_MEMORY) {
+    if (in_memory && spool_fits(spool, bytes)) {
         spool_hold(spool, bytes);
         return 0;
     }

@@ -37,6 +37,12 @@ void spool_hold(struct spool *spool, struct span bytes);
  * file: nothing of use is in the spool then. */
 int spool_append(struct spool *spool, struct span bytes, const char *directory, bool in_memory);
 
+/* Would these bytes stay in memory? */
+static inline bool spool_fits(const struct spool *spool, struct span bytes)
+{
+    return !spool->has_file && buffer_len(&spool->memory) + bytes.len <= SPOOL_MEMORY;
+}
+
 /* How many bytes are in memory, and how many are there at all to be taken. */
 static inline size_t spool_held(const struct spool *spool)
 {

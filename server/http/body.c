@@ -68,10 +68,13 @@ void connection_take_body(struct connection *c, struct span *input)
 
 void connection_take_buffered_body(struct connection *c)
 {
-    struct span input = buffer_span(&c->in);
+    struct buffer in = c->in; /* taken out: who answers meanwhile skips the body, and must not see it again */
+    struct span input = buffer_span(&in);
 
+    c->in = (struct buffer){0};
     connection_take_body(c, &input);
-    buffer_consume(&c->in, buffer_len(&c->in) - input.len);
+    buffer_consume(&in, buffer_len(&in) - input.len);
+    c->in = in;
 }
 
 bool connection_skip_body(struct connection *c)

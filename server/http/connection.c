@@ -159,6 +159,8 @@ void connection_refuse_exchange(struct connection *c, unsigned status)
     if (exchange->handler != NULL)
         exchange->handler->abort(exchange);
     exchange->handler = NULL;
+    c->file.left = 0; /* the descriptor was the handler's */
+    connection_release_file(c);
     c->is.keep = false;
     exchange_fail(exchange, status, 0);
 }

@@ -27,6 +27,7 @@ void exchange_handle(struct exchange *exchange, const struct handler *handler, v
 {
     exchange->handler = handler;
     exchange->data = data;
+    exchange->is.wants_body = false; /* it has not asked yet */
 }
 
 uint64_t exchange_phase(struct exchange *exchange, enum phase phase, uint64_t since)
@@ -402,7 +403,6 @@ int exchange_retarget(struct exchange *exchange, struct span path_and_query, con
     exchange->path = bytes;
     if (uri_read(&exchange->uri, given, buffer_at(&bytes), why_out) != 0)
         return -1;
-    exchange->head.path_and_query = given;
     if (exchange->head.method != METHOD_HEAD) {
         exchange->head.method = METHOD_GET;
         exchange->head.method_text = SPAN("GET");

@@ -153,8 +153,8 @@ static inline bool exchange_body_is_done(const struct exchange *exchange)
 /* The request's body may come, now and until .body says "enough". */
 void exchange_want_body(struct exchange *exchange);
 
-/* The request is now for another path and query, by GET (or HEAD) and without a body: a local redirect. 0, or -1 with a
- * text: it is no path. */
+/* The request is now for another path and query, by GET (or HEAD) and without a body: a local redirect. The head still
+ * says what the client has sent. 0, or -1 with a text: it is no path. */
 int exchange_retarget(struct exchange *exchange, struct span path_and_query, const char **why_out);
 
 /* Sets a phase to the time since `since` (clock_us()), and returns now. */

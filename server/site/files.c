@@ -66,10 +66,14 @@ static void take_sibling(struct open_files *files, const struct config_site *sit
                          struct representation *r)
 {
     struct open_file *sibling;
-    char path[PATH_MAX];
+    char path[PATH_MAX + 1];
+    size_t len = strlen(name) + 1;
 
-    snprintf(path, sizeof path, "%s%s", name, coding_names[coding].suffix);
-    if (open_files_take(files, site, path, false, &sibling) != 0)
+    snprintf(path, sizeof path, "/%s%s", name, coding_names[coding].suffix);
+    /* What another route has, or a guard of the file has not, is not there in its place. */
+    if (route_first(site, span_of(path)) != route_first(site, (struct span){path, len}))
+        return;
+    if (open_files_take(files, site, path + 1, false, &sibling) != 0)
         return;
     open_file_release(r->file);
     r->file = sibling;

@@ -2,15 +2,28 @@
 
 #include <limits.h>
 
+#include "site/rules.h"
+
+static bool is_below(struct span path, struct span pattern)
+{
+    return span_starts(path, pattern) && (path.len == pattern.len || path.at[pattern.len] == '/');
+}
+
+/* What an exact route guards is a program, perhaps, which another route would run with a PATH_INFO. */
+static bool is_guard(const struct config_route *route)
+{
+    return route->gateway == GATEWAY_DENY || route->role == ROLE_AUTHORIZER;
+}
+
 static bool matches(const struct config_route *route, struct span path)
 {
     struct span pattern = span_of(route->pattern);
 
     switch (route->match) {
     case ROUTE_EXACT:
-        return span_is(path, pattern);
+        return is_guard(route) ? is_below(path, pattern) : span_is(path, pattern);
     case ROUTE_PREFIX:
-        return span_starts(path, pattern) && (path.len == pattern.len || path.at[pattern.len] == '/');
+        return is_below(path, pattern);
     case ROUTE_SUFFIX:
         break;
     }
@@ -82,6 +95,45 @@ static enum route_found walk(const struct config_route *route, struct span path,
         return ROUTE_TAKEN;
     }
     return ROUTE_MISSING;
+}
+
+const struct config_route *route_first(const struct config_site *site, struct span path)
+{
+    for (size_t i = 0; i < site->n_routes; i++)
+        if (matches(site->routes[i], path))
+            return site->routes[i];
+    return NULL;
+}
+
+/* A path that was requested has none of the others any more. */
+static bool has_plain_segments(struct span name)
+{
+    for (;;) {
+        const char *slash = memchr(name.at, '/', name.len);
+        struct span segment = {name.at, slash != NULL ? (size_t)(slash - name.at) : name.len};
+
+        if (segment.len == 0 || span_is(segment, SPAN(".")) || span_is(segment, SPAN("..")))
+            return false;
+        if (slash == NULL)
+            return true;
+        name = span_from(name, segment.len + 1);
+    }
+}
+
+bool route_may_run(const struct config_route *route, struct span script)
+{
+    struct span pattern = span_of(route->pattern);
+
+    if (!has_plain_segments(script) || rules_is_hidden(route->site, script))
+        return false;
+    if (route->match == ROUTE_SUFFIX)
+        return span_ends(script, pattern);
+    if (route->match == ROUTE_PREFIX && (route->dir != NULL || pattern.len == 0))
+        return true;
+    pattern = span_from(pattern, 1); /* without its slash */
+    if (route->match == ROUTE_EXACT)
+        return span_is(script, pattern);
+    return span_starts(script, pattern) && script.len > pattern.len && script.at[pattern.len] == '/';
 }
 
 static bool has_passed(const struct route_passed *passed, const struct config_route *route)

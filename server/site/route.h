@@ -13,9 +13,13 @@
  *   FastCGI prefix without dir     /api/a/b           -             /api            /a/b
  *                                  /api               -             /api            -
  *   /exact with program or pool    /exact             -             /exact          -
+ *
+ * An exact route that denies, or that asks an authorizer, has what is below its path, too: a program's PATH_INFO.
  */
 #ifndef GATEHOUSE_SITE_ROUTE_H
 #define GATEHOUSE_SITE_ROUTE_H
+
+#include <stdbool.h>
 
 #include "base/span.h"
 #include "config.h"
@@ -51,6 +55,13 @@ struct route_target {
     struct span script; /* relative to the route's directory; empty: the route names the program, or none is needed */
     struct span script_name, path_info;
 };
+
+/* The first route whose pattern the path has, whatever is there; NULL: none. */
+const struct config_route *route_first(const struct config_site *site, struct span path);
+
+/* May `script`, relative to the route's directory, be what route_find() makes of some path? Whether there is such a
+ * file is not looked at. For a route that does not stand for one program as a whole. Hidden names may not be run. */
+bool route_may_run(const struct config_route *route, struct span script);
 
 /* `path` begins with "/", is decoded and free of dot segments; the spans of *out point into it. passed may be NULL. */
 enum route_found route_find(const struct config_site *site, struct span path, const struct route_passed *passed,

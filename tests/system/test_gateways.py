@@ -778,3 +778,26 @@ def test_access_formats(lab):
         server.stop()
         with open(path, encoding="ascii") as file:
             assert re.fullmatch(pattern, file.read())
+
+
+# Variables.
+
+def test_field_that_no_variable_can_hold(lab):
+    server = lab.serve(QUEUE, max_head="1m")
+    for target in ("/short/hello.sh", "/fcgi/"):
+        answer = server.get(target, fields=[("Cookie", "a" * 40_000), ("Cookie", "b" * 40_000)])
+        assert answer.status == 431, target
+        assert server.get(target, fields=[("Cookie", "a" * 60_000)]).status == 200, target
+
+
+def test_what_is_behind_a_local_redirect(lab):
+    """It sees what the client has asked for, but nothing of a body that is not its own."""
+    lab.script("from.sh", "#!/bin/sh\nprintf 'Location: /short/to.sh?a=b\\n\\n'\n")
+    lab.script("to.sh", "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n'\nenv\n")
+    server = lab.serve(QUEUE)
+    for target in ("/short/from.sh?x=y", f"http://a:{server.port}/short/from.sh?x=y"):
+        text = server.request("POST", target, b"a=b", fields=[("Content-Type", "text/x-form")]).text
+        found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        assert found["REQUEST_METHOD"] == "GET" and found["QUERY_STRING"] == "a=b"
+        assert found["REQUEST_URI"] == "/short/from.sh?x=y"
+        assert not {"CONTENT_TYPE", "CONTENT_LENGTH"} & set(found)

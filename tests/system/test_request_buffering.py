@@ -1,5 +1,6 @@
 """request_buffering: when a program starts, given its request's body; where what is held of the body is."""
 
+import contextlib
 import os
 import resource
 import threading
@@ -392,3 +393,78 @@ def test_memory_of_one(lab):
         assert processes.pss_kib(front) - before < 4096
         lab.file("gate.go")
         assert client.read().body == b"through\n"
+
+
+# What goes wrong amid a body.
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_refusal_amid_a_body_ends_the_connection(lab, chunked):
+    """What comes behind the piece that there was no room for is still of that body: it is not answered."""
+    lab.file("root/secret.txt", b"smuggled\n")
+    server = serve(lab, max_connections=2000)
+    inner = b"GET /secret.txt HTTP/1.1\r\nHost: a\r\n\r\n"
+    piece, held = b"y" * 1000, []
+    for _ in range(256):  # all memory that there is for bodies
+        held.append(server.connect())
+        begin(held[-1], "/cgi/on/count", 100_000)
+        held[-1].send(b"x" * 65_536)
+    wait_for(lambda: len(processes.descriptors(server.fronts()[0])) > 256, "all bodies")
+    for client in held:
+        wait_taken(server, client)
+    os.rmdir(lab.here("held"))
+    with server.connect() as client:
+        if chunked:
+            head, body = b"Transfer-Encoding: chunked", b"%x\r\n%b\r\n" % (len(piece), piece)
+        else:
+            head, body = b"Content-Length: %d" % (len(piece) + len(inner)), piece
+        client.send(b"POST /cgi/on/count HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n\r\n" + body)
+        assert client.read().status == 507
+        with contextlib.suppress(OSError):
+            client.send(inner)
+            client.expect_close()
+    for client in held:
+        client.reset()
+    assert not [record for record in server.records() if record["uri"] == "/secret.txt"]
+
+
+def test_room_for_all_bodies(lab):
+    """Small ones are held in memory all the same."""
+    server = serve(lab, max_temp="1m")
+    with server.connect() as holder:
+        begin(holder, "/cgi/on/count", 2_000_000)
+        holder.send(b"x" * 1_000_000)
+        wait_for(lambda: held_files(server), "a file")
+        response = server.request("POST", "/cgi/on/count", b"x" * 1_000_000)
+        assert response.status == 507
+        assert "max_temp" in server.wait_log(response.id, "507")
+        assert "length=60000 " in server.request("POST", "/cgi/on/count", b"x" * 60_000).text
+        holder.reset()
+    wait_for(lambda: not held_files(server), "the files to be closed")
+    assert "length=1000000 " in server.request("POST", "/cgi/on/count", b"x" * 1_000_000).text
+
+
+def test_slow_upload_is_not_the_programs_silence(lab):
+    """It waits for its client, who sends a little more often than body_timeout."""
+    server = lab.serve("""
+        [site *]
+        root = {root}
+        [route /cgi-bin/*]
+        gateway = cgi
+        dir = {cgi}
+        idle_timeout = 300ms
+        [route /fcgi/*]
+        gateway = fastcgi
+        pool = count
+        idle_timeout = 300ms
+        [pool count]
+        command = {cgi}/count
+        pm = static
+        pm.max_children = 1
+        """, min_rate="0")
+    for target in ("/cgi-bin/cat.sh", "/fcgi/?echo"):
+        with server.connect() as client:
+            begin(client, target, 10)
+            for _ in range(10):
+                client.send(b"x")
+                threading.Event().wait(0.1)  # all of it takes three times idle_timeout
+            assert client.read().body == b"x" * 10

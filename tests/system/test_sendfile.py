@@ -1,8 +1,10 @@
 """X-Sendfile: a program names a file, and the server sends it: what goes along, conditions and ranges, which files."""
 
+import contextlib
 import itertools
 import os
 import re
+import socket
 
 import pytest
 
@@ -379,3 +381,34 @@ def test_file_that_becomes_shorter(server, here):
             for _ in client.body_pieces(response):
                 pass
     wait_for(lambda: not open_files(server), "the file to be closed")
+
+
+def test_refused_body_amid_ranges(lab):
+    """The file that is being sent is closed: nothing of another that is opened then goes to this client."""
+    lab.file("files/big.bin", b"A" * (32 << 20))
+    lab.file("root/other.bin", b"OTHER" * (7 << 20))
+    lab.script("early.sh", "#!/bin/sh\nhead -c 4 >/dev/null\nprintf 'Content-Type: a/b\\nX-Sendfile: big.bin\\n\\n'\n")
+    server = lab.serve("""
+        [site *]
+        root = {root}
+        [route /cgi/*]
+        gateway = cgi
+        dir = {cgi}
+        request_buffering = off
+        sendfile_dir = {path}/files
+        """)
+    with server.connect() as client, contextlib.ExitStack() as others:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        client.send(b"GET /cgi/early.sh HTTP/1.1\r\nHost: a\r\nRange: bytes=0-15000000,16000000-31000000\r\n"
+                    b"Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n")
+        assert client.read_head().status == 206
+        client.send(b"no chunk\r\n")
+        for _ in range(4):
+            other = others.enter_context(server.connect())
+            other.send_request("GET", "/other.bin")
+            assert other.read_head().status == 200
+        seen = client.bytes
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.socket.recv(1 << 20):
+                seen += data
+        assert b"OTHER" not in seen and len(seen) < 31_000_000

@@ -402,7 +402,7 @@ void pool_on_grace(struct peer *peer)
         pool_serve_waiting(pool);
         return;
     }
-    if (peer->id != 0) {
+    if (peer->id != 0 && !peer->is.gone) { /* else its loan has ended already */
         link_say(pool->options.link, MESSAGE_END, (unsigned)pool->number, peer->id, 0);
         forgive_debt(pool);
     }

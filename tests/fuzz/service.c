@@ -68,6 +68,7 @@ static const struct variant variants[] = {
     {"/pause", WITH_LENGTH, BY_PIECE, false, 0},
     {"/pause-later", IN_CHUNKS, BY_PIECE, true, 0},
     {"/early", WITH_LENGTH, SOME, false, 0},
+    {"/fail-early", FAILS, SOME, false, 0},
     {"/at-once", WITH_LENGTH, NOTHING, false, 0},
     {"/at-once-chunks", IN_CHUNKS, NOTHING, false, 0},
     {"/not-read-later", HELD, NOTHING, true, 0},

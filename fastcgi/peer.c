@@ -181,7 +181,7 @@ static void settle(struct peer *peer)
     if (peer->n_runs > 0 && !peer_is_shared(peer) && peer->pool->queue.n == 0)
         return; /* who waits may have been put back just now, and others be free */
     if (peer->n_runs == 0) {
-        if (peer->fd >= 0 && (peer->is.tainted || !keep_on(peer)))
+        if (peer->fd >= 0 && (peer->is.tainted || peer->is.deaf || !keep_on(peer)))
             disconnect(peer);
         event_del(peer->grace);
         change_state(peer, PEER_IDLE);

@@ -384,6 +384,7 @@ static enum run_cause cause_of(int error, bool by_name)
     case EMFILE:
     case ENFILE:
     case ETXTBSY:
+    case ETIMEDOUT:
         return RUN_DOWN;
     default:
         return RUN_BROKEN;

@@ -17,6 +17,7 @@
 #include "process/keeper.h"
 #include "process/spawn.h"
 #include "site/mime.h"
+#include "site/route.h"
 #include "tools/fcgi.h"
 
 enum {
@@ -73,7 +74,8 @@ enum {
 
 static int run(struct config *config, const struct arguments *arguments)
 {
-    struct keeper_options keeper = {.config = config, .front = front_run, .is_variable = metavars_may_set};
+    struct keeper_options keeper = {
+        .config = config, .front = front_run, .is_variable = metavars_may_set, .may_run = route_may_run};
 
     config->server.has_trace = arguments->has_trace;
     spawn_prepare();

@@ -9,7 +9,11 @@
 
 #include "base/memory.h"
 
-enum { BATCH = 64 }; /* messages read in one turn of the loop */
+enum {
+    BATCH = 64,             /* messages read in one turn of the loop */
+    MOST_DESCRIPTORS = 253, /* beside one packet: SCM_MAX_FD of the kernel */
+    MOST_WAITING = 1024,    /* packets that were not read yet: more than fit into a socket's buffer */
+};
 
 struct queued {
     STAILQ_ENTRY(queued) next;
@@ -25,20 +29,30 @@ struct channel {
     channel_receive *receive;
     void *arg;
     STAILQ_HEAD(, queued) queue;
-    size_t n_queued;
+    size_t n_queued, queued_bytes;
     bool is_receiving; /* the receive callback runs: destroying must wait for its return */
     bool is_destroyed;
 };
 
 union control {
     struct cmsghdr header;
-    char bytes[CMSG_SPACE(MESSAGE_MAX_FDS * sizeof(int))];
+    char bytes[CMSG_SPACE(MOST_DESCRIPTORS * sizeof(int))];
 };
 
 static void close_all(const int *fds, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
         close(fds[i]);
+}
+
+/* A socket with SO_LINGER would be waited for. */
+void channel_close_received(const int *fds, unsigned n)
+{
+    static const struct linger none = {0, 0};
+
+    for (unsigned i = 0; i < n; i++)
+        setsockopt(fds[i], SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    close_all(fds, n);
 }
 
 /* Will the same be taken later? */
@@ -66,7 +80,8 @@ static int send_packet(int fd, const void *wire, size_t len, const int *fds, uns
     return sendmsg(fd, &packet, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-static unsigned take_descriptors(struct msghdr *packet, int *fds_out)
+/* There is room for all that may come: of those that the kernel has to drop it would close each as it is. */
+static unsigned take_descriptors(struct msghdr *packet, int fds_out[MOST_DESCRIPTORS])
 {
     unsigned n = 0;
 
@@ -80,8 +95,9 @@ static unsigned take_descriptors(struct msghdr *packet, int *fds_out)
 }
 
 /* Receives one message. 1: one came; 0: none there; -errno: the other end is gone or talks nonsense. */
-static int receive_packet(int fd, struct message *message, int *fds, unsigned *n_fds)
+static int receive_packet(int fd, struct message *message, int fds[MESSAGE_MAX_FDS], unsigned *n_fds)
 {
+    int all[MOST_DESCRIPTORS];
     unsigned char wire[MESSAGE_MAX_WIRE];
     union control control;
     struct iovec data = {wire, sizeof wire};
@@ -91,17 +107,22 @@ static int receive_packet(int fd, struct message *message, int *fds, unsigned *n
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    if (n == 0)
+    *n_fds = take_descriptors(&packet, all);
+    if (n == 0) { /* the end, or what looks like it: a packet of nothing */
+        channel_close_received(all, *n_fds);
         return -EPIPE;
-    *n_fds = take_descriptors(&packet, fds);
+    }
     if (packet.msg_flags & MSG_CTRUNC) { /* we are out of descriptors: some messages are good without theirs */
-        close_all(fds, *n_fds);
+        channel_close_received(all, *n_fds);
         *n_fds = 0;
     }
     int error = packet.msg_flags & MSG_TRUNC ? -EPROTO : message_decode(message, wire, (size_t)n, *n_fds);
-    if (error != 0)
-        close_all(fds, *n_fds);
-    return error != 0 ? error : 1;
+    if (error != 0) { /* more than MESSAGE_MAX_FDS are an error, too */
+        channel_close_received(all, *n_fds);
+        return error;
+    }
+    memcpy(fds, all, *n_fds * sizeof *fds);
+    return 1;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -137,6 +158,7 @@ static void drop_first(struct channel *channel)
 
     STAILQ_REMOVE_HEAD(&channel->queue, next);
     channel->n_queued--;
+    channel->queued_bytes -= first->len;
     close_all(first->fds, first->n_fds);
     free(first);
 }
@@ -170,6 +192,19 @@ struct channel *channel_create(struct event_base *base, int fd, channel_receive 
     return channel;
 }
 
+/* What was sent and not read yet. Nothing comes after it. */
+static void drop_received(int fd)
+{
+    static struct message message;
+    int fds[MESSAGE_MAX_FDS];
+    unsigned n_fds = 0;
+
+    shutdown(fd, SHUT_RDWR);
+    for (int i = 0; i < MOST_WAITING; i++) /* an end is no sign: see receive_packet() */
+        if (receive_packet(fd, &message, fds, &n_fds) == 1)
+            channel_close_received(fds, n_fds);
+}
+
 void channel_destroy(struct channel *channel)
 {
     if (channel->is_receiving) {
@@ -178,6 +213,7 @@ void channel_destroy(struct channel *channel)
     }
     while (!STAILQ_EMPTY(&channel->queue))
         drop_first(channel);
+    drop_received(channel->fd);
     event_free(channel->readable);
     event_free(channel->writable);
     close(channel->fd);
@@ -193,7 +229,7 @@ void channel_send(struct channel *channel, const struct message *message, const 
         close_all(fds, n_fds);
         return;
     }
-    if (channel->n_queued >= CHANNEL_ROOM) {
+    if (channel->n_queued >= CHANNEL_ROOM || channel->queued_bytes + len > CHANNEL_ROOM_BYTES) {
         close_all(fds, n_fds);
         shutdown(channel->fd, SHUT_RDWR); /* the read side will tell */
         return;
@@ -206,6 +242,7 @@ void channel_send(struct channel *channel, const struct message *message, const 
         queued->fds[i] = fds[i];
     STAILQ_INSERT_TAIL(&channel->queue, queued, next);
     channel->n_queued++;
+    channel->queued_bytes += len;
     event_add(channel->writable, NULL);
 }
 

@@ -1,7 +1,7 @@
 /*
  * One end of the socket between the keeper and a front: sends and receives whole messages with descriptors.
  * Never blocks; what the other end does not take yet waits in a queue, which is bounded: an end that lets CHANNEL_ROOM
- * messages gather is stuck, and is given up.
+ * messages or CHANNEL_ROOM_BYTES gather is stuck, and is given up.
  */
 #ifndef GATEHOUSE_PROCESS_CHANNEL_H
 #define GATEHOUSE_PROCESS_CHANNEL_H
@@ -11,7 +11,10 @@
 
 #include "process/message.h"
 
-enum { CHANNEL_ROOM = 100000 };
+enum {
+    CHANNEL_ROOM = 100000,
+    CHANNEL_ROOM_BYTES = 4 << 20,
+};
 
 struct channel;
 
@@ -22,11 +25,14 @@ typedef void channel_receive(void *arg, const struct message *message, int *fds,
 /* Takes over the descriptor (connected, non-blocking, SOCK_SEQPACKET). */
 struct channel *channel_create(struct event_base *base, int fd, channel_receive *receive, void *arg);
 
-/* Closes the descriptor and drops what waits. May be called from the receive callback. */
+/* Closes the descriptor and drops what waits, in either direction. May be called from the receive callback. */
 void channel_destroy(struct channel *channel);
 
 /* Sends, or queues. The descriptors are the channel's from now on and are closed when they are on their way. */
 void channel_send(struct channel *channel, const struct message *message, const int *fds, unsigned n_fds);
+
+/* Closes descriptors that have come through a channel, without the wait that their sender may have asked for. */
+void channel_close_received(const int *fds, unsigned n);
 
 /* A pair of connected ends: 0 or -errno. Close-on-exec, non-blocking. */
 int channel_pair(int fds_out[2]);

@@ -68,6 +68,16 @@ static void say_busy(char *text, size_t size, const struct spawn *spawn)
              "renaming it");
 }
 
+static void say_stuck(char *text, size_t size, const struct spawn *spawn)
+{
+    bool has_user = spawn->user != NULL && spawn->user->name != NULL;
+
+    snprintf(text, size,
+             "it could not be executed within 1 s: its file or directory is not given out (a lease, a file system that "
+             "hangs), or a program of user %s stops every other",
+             has_user ? spawn->user->name : "the server's own");
+}
+
 static void say_no_descriptors(char *text, size_t size, const struct spawn *spawn)
 {
     (void)spawn;
@@ -154,6 +164,9 @@ static const struct {
     {SPAWN_EXEC, ENOMEM, say_no_memory},
     {SPAWN_EXEC, E2BIG, say_too_long},
     {SPAWN_EXEC, ETXTBSY, say_busy},
+    {SPAWN_USER, ETIMEDOUT, say_stuck},
+    {SPAWN_DIRECTORY, ETIMEDOUT, say_stuck},
+    {SPAWN_EXEC, ETIMEDOUT, say_stuck},
 };
 
 void diagnose_start(char *text, size_t size, const struct spawn *spawn, enum spawn_stage stage, int error)

@@ -118,13 +118,19 @@ static bool is_in_group(const struct who *who, gid_t gid)
     return who->gid == gid;
 }
 
+/* The bits that are theirs: 4 read, 2 write, 1 execute. */
+static unsigned bits_of(const struct who *who, const struct stat *about)
+{
+    if (who->uid == about->st_uid)
+        return about->st_mode >> 6 & 7;
+    return (is_in_group(who, about->st_gid) ? about->st_mode >> 3 : about->st_mode) & 7;
+}
+
 static bool may_execute(const struct who *who, const struct stat *about)
 {
     if (who->uid == 0)
         return S_ISDIR(about->st_mode) || (about->st_mode & 0111) != 0;
-    if (who->uid == about->st_uid)
-        return (about->st_mode & S_IXUSR) != 0;
-    return (about->st_mode & (is_in_group(who, about->st_gid) ? S_IXGRP : S_IXOTH)) != 0;
+    return (bits_of(who, about) & 1) != 0;
 }
 
 static bool has_access_list(const char *path)
@@ -168,6 +174,17 @@ static bool find_noexec(struct examination *e, const char *path)
     return say(e, "its file system is mounted noexec; move it, or mount that with exec");
 }
 
+static ssize_t read_head(const char *path, struct head *head);
+
+/* A script is opened once more, by its interpreter. */
+static bool must_be_readable(const struct examination *e, const char *path, const struct stat *about)
+{
+    struct head head;
+
+    return e->who.uid != 0 && (bits_of(&e->who, about) & 4) == 0 && read_head(path, &head) >= 2 &&
+           memcmp(head.bytes, "#!", 2) == 0;
+}
+
 /* After EACCES: is it the path or the file? */
 static bool find_denied(struct examination *e, const char *path)
 {
@@ -184,8 +201,8 @@ static bool find_denied(struct examination *e, const char *path)
         return say(e, S_ISDIR(about.st_mode) ? "is a directory, no regular file" : "is no regular file");
     if (is_closed(&e->who, real, &about)) {
         name_user(owner, sizeof owner, about.st_uid, NULL);
-        return say(e, "no execute permission for user %s (its mode is %04o, its owner %s); chmod +x it", e->who.name,
-                   (unsigned)about.st_mode & 07777, owner);
+        return say(e, "no execute permission for user %s (its mode is %04o, its owner %s); chmod %s it", e->who.name,
+                   (unsigned)about.st_mode & 07777, owner, must_be_readable(e, real, &about) ? "a+rx" : "+x");
     }
     return find_noexec(e, real);
 }
@@ -398,6 +415,27 @@ static bool has_late_interpreter(const struct head *head)
     return blank > 0 && strncmp(text + blank, "#!", 2) == 0;
 }
 
+/* Is it one of a later line, behind comments and empty lines? The last character of the head may be cut off. */
+static bool has_interpreter_below(const struct head *head)
+{
+    const char *line = (const char *)head->bytes;
+
+    while (line[0] == '#' || line[0] == '\n' || line[0] == '\r') {
+        if (strncmp(line, "#!", 2) == 0)
+            return line != (const char *)head->bytes;
+        line = strchr(line, '\n');
+        if (line++ == NULL)
+            return false;
+    }
+    return false;
+}
+
+/* Every other byte of the "#!" is zero. */
+static bool is_wide_script(const struct head *head)
+{
+    return head->len >= 4 && (memcmp(head->bytes, "#\0!\0", 4) == 0 || memcmp(head->bytes, "\0#\0!", 4) == 0);
+}
+
 static bool say_kind(struct examination *e, const struct head *head)
 {
     static const struct {
@@ -408,6 +446,9 @@ static bool say_kind(struct examination *e, const struct head *head)
         {"\xef\xbb\xbf", 3, "begins with a byte order mark; save it without"},
         {"\xff\xfe", 2, "is UTF-16 text, with a byte order mark; save it as UTF-8, without"},
         {"\xfe\xff", 2, "is UTF-16 text, with a byte order mark; save it as UTF-8, without"},
+        {"\x1f\x8b", 2, "is compressed by gzip; gunzip it"},
+        {"PK\3\4", 4, "is a zip or jar archive; unpack it, or give it an interpreter (of a jar: java -jar)"},
+        {"\0asm", 4, "is WebAssembly, which needs a runtime of its own; run that, with it as the argument"},
         {"MZ", 2, "is a program for Windows; build or install it for this system"},
         {"\xcf\xfa\xed\xfe", 4, "is a program for macOS; build or install it for this system"},
         {"\xca\xfe\xba\xbe", 4, "is a program for macOS, or a Java class; build or install it for this system"},
@@ -418,8 +459,12 @@ static bool say_kind(struct examination *e, const struct head *head)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (head->len >= kinds[i].len && memcmp(head->bytes, kinds[i].bytes, kinds[i].len) == 0)
             return say(e, "%s", kinds[i].what);
+    if (is_wide_script(head))
+        return say(e, "is UTF-16 text; save it as UTF-8, without a byte order mark");
     if (has_late_interpreter(head))
         return say(e, "its \"#!\" is not the very first thing in the file; remove the white space before it");
+    if (has_interpreter_below(head))
+        return say(e, "its \"#!\" is not the very first thing in the file; remove the lines before it");
     return say(e, "is neither a program of this system nor a script with a \"#!\" first line");
 }
 

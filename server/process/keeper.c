@@ -471,6 +471,7 @@ static void start_all(struct keeper *keeper)
         .programs = keeper->programs,
         .cgroups = keeper->cgroups,
         .is_variable = keeper->options->is_variable,
+        .may_run = keeper->options->may_run,
         .send = send_to_front,
         .arg = keeper,
     };
@@ -524,6 +525,7 @@ int keeper_run(const struct keeper_options *options)
     announce(keeper);
     event_base_dispatch(keeper->base);
     free_all(keeper);
+    programs_kill_orphans(keeper->warden.pid);
     warden_dismiss(&keeper->warden);
     status = keeper->status;
     log_notice("ended");

@@ -1,6 +1,6 @@
 /*
  * The keeper: owns the listening sockets, every child process, and the limits that hold over all fronts. It parses
- * nothing that a client or a program wrote.
+ * nothing that a client or a program wrote, but for the first bytes of a file that could not be executed: examine.h.
  *
  *                TERM, INT, QUIT              last front gone            last program gone
  *     RUNNING ------------------> DRAINING ------------------> ENDING ------------------> exit
@@ -36,6 +36,8 @@ struct keeper_options {
     int (*front)(const struct front_start *start);
     /* May a front give a program of the route this environment variable? */
     bool (*is_variable)(const struct config_route *route, struct span name);
+    /* May a front have run this script of the route, if it is there? */
+    bool (*may_run)(const struct config_route *route, struct span script);
 };
 
 /* Runs the server until it is told to end. Returns the exit status: 0, or EXIT_CANNOT_START after a message. */

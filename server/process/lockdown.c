@@ -32,9 +32,32 @@
 
 static const int refused[] = {
 #ifdef SYS_fork
-    SYS_fork,  SYS_vfork,
+    SYS_fork,
+    SYS_vfork,
 #endif
-    SYS_clone, SYS_clone3, SYS_execve, SYS_execveat, SYS_ptrace, SYS_process_vm_writev,
+    SYS_clone,
+    SYS_clone3,
+    SYS_execve,
+    SYS_execveat,
+    SYS_ptrace,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    /* A file system of its own would let it make others wait: those that open what it passes to them. */
+    SYS_unshare,
+    SYS_setns,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_open_tree,
+    SYS_move_mount,
+#ifdef SYS_mount_setattr
+    SYS_mount_setattr,
+#endif
 };
 
 enum {

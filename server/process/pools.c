@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "log.h"
+#include "process/channel.h"
 #include "process/pools_inside.h"
 
 void pool_tell(struct pool *pool, unsigned front, struct message *message)
@@ -61,6 +62,12 @@ static void lend_plain(struct pool *pool)
     }
 }
 
+void pool_free_slots(struct pool *pool, unsigned n)
+{
+    pool->n_free += n;
+    lend_plain(pool);
+}
+
 static void lend_free(struct pool *pool)
 {
     struct process *process;
@@ -91,8 +98,10 @@ void pool_note_set_id(struct pool *pool, const struct spawn *spawn)
 int pool_check_script(const struct pool *pool, int dir_fd, const char *script)
 {
     struct stat about;
-    int fd = beneath_open(dir_fd, script, pool->route->site->symlinks, O_PATH);
 
+    if (!pool->all->options.may_run(pool->route, span_of(script)))
+        return -EACCES;
+    int fd = beneath_open(dir_fd, script, pool->route->site->symlinks, O_PATH);
     if (fd < 0)
         return fd;
     int error = fstat(fd, &about) != 0 ? -errno : S_ISREG(about.st_mode) ? 0 : -EACCES;
@@ -221,7 +230,7 @@ void pools_front_left(struct pools *pools, unsigned front)
         if (pool->kind == SLOT_PROCESS)
             processes_front_left(pool, front);
         else
-            pool->n_free += share->loans;
+            pool->n_free += share->loans - pool->n_running[front]; /* those slots are free when the runs have ended */
         if (pool->kind == SLOT_RUN)
             runs_front_left(pool, front);
         *share = (struct lender_share){0};
@@ -340,8 +349,7 @@ int pools_receive(struct pools *pools, unsigned front, const struct message *mes
 {
     int error = message->pool < pools->n ? receive(pools->at[message->pool], front, message, fds) : -EPROTO;
 
-    for (unsigned i = 0; i < n_fds; i++)
-        close(fds[i]);
+    channel_close_received(fds, n_fds);
     return error;
 }
 

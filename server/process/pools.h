@@ -35,6 +35,8 @@ struct pools_options {
     struct cgroups *cgroups; /* NULL: no route has one */
     /* May a front give a program of the route this environment variable? */
     bool (*is_variable)(const struct config_route *route, struct span name);
+    /* May a front have run this script of the route, if it is there? */
+    bool (*may_run)(const struct config_route *route, struct span script);
     /* Sends to a front that is here; takes over the descriptors. */
     void (*send)(void *arg, unsigned front, const struct message *message, const int *fds, unsigned n_fds);
     void *arg;
@@ -57,7 +59,7 @@ void pools_start(struct pools *pools);
 /* A front has come: it gets its share of all that is free. */
 void pools_front_came(struct pools *pools, unsigned front);
 
-/* It is gone: its runs are ended, its loans are free again. */
+/* It is gone: its runs are ended, its loans are free again, those with a run once that has exited. */
 void pools_front_left(struct pools *pools, unsigned front);
 
 /* A message from a front. Takes over the descriptors. 0, or -EPROTO: it asks for what it may not; to be ended. */

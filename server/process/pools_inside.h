@@ -28,8 +28,9 @@ struct run_slot {
     struct program program;
     TAILQ_ENTRY(run_slot) next;
     struct pool *pool;
-    uint32_t id; /* the front's own name for it */
-    int holder;  /* NO_HOLDER: the front is gone */
+    uint32_t id;   /* the front's own name for it */
+    int holder;    /* NO_HOLDER: the front is gone, or knows that it has ended */
+    bool has_slot; /* after its front is gone: which is free once it has exited */
 };
 
 struct pool {
@@ -55,6 +56,7 @@ struct pool {
     int dir_fd; /* SLOT_RUN: the route's directory, -1 with a program for the whole prefix */
     TAILQ_HEAD(, run_slot) runs;
     unsigned n_running[LENDER_FRONTS];
+    uint64_t stuck_until_us; /* until when nothing is started: an exec did not come to an end */
     unsigned n_memory_kills; /* by the route's control group, which no run has been blamed for yet */
 };
 
@@ -83,10 +85,11 @@ static inline const struct config_user *pool_user(const struct pool *pool, const
 /* pools.c */
 void pool_note_set_id(struct pool *pool, const struct spawn *spawn); /* says it once, if it is so */
 void pool_lend_process(struct pool *pool, struct process *process);
+void pool_free_slots(struct pool *pool, unsigned n); /* plain ones, which nobody has any more */
 void pool_tell(struct pool *pool, unsigned front, struct message *message);
 
-/* Opens `script` beneath the route's directory by the site's rule for links and says whether it is a regular file:
- * 0 or -errno. The keeper's own check of what a front asks for. */
+/* Asks may_run() of `script`, opens it beneath the route's directory by the site's rule for links and says whether it
+ * is a regular file: 0 or -errno. The keeper's own check of what a front asks for. */
 int pool_check_script(const struct pool *pool, int dir_fd, const char *script);
 
 /* processes.c */

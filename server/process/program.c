@@ -20,13 +20,18 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
 
-enum { BUCKETS = 1024 };
+enum {
+    BUCKETS = 1024,
+    ORPHANS_US = 1000000,
+};
 
 struct programs {
     struct event_base *base;
@@ -244,6 +249,42 @@ void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), vo
             next = LIST_NEXT(program, by_pid);
             program_end(program);
         }
+}
+
+/* One round: how many were killed. */
+static unsigned kill_children(pid_t spared)
+{
+    FILE *children = fopen("/proc/thread-self/children", "re");
+    size_t size = 0;
+    char *word = NULL;
+    unsigned n = 0;
+
+    if (children == NULL)
+        return 0;
+    while (getdelim(&word, &size, ' ', children) > 0) {
+        pid_t pid = (pid_t)strtol(word, NULL, 10);
+
+        if (pid > 1 && pid != spared && kill(pid, SIGKILL) == 0)
+            n++;
+    }
+    free(word);
+    fclose(children);
+    return n;
+}
+
+void programs_kill_orphans(pid_t spared)
+{
+    static const struct timespec pause = {0, 1000000};
+    uint64_t until = clock_us() + ORPHANS_US;
+    siginfo_t info;
+
+    while (kill_children(spared) > 0 && clock_us() < until) {
+        nanosleep(&pause, NULL);
+        do
+            info.si_pid = 0;
+        while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 && info.si_pid != spared &&
+               waitpid(info.si_pid, NULL, WNOHANG) > 0);
+    }
 }
 
 void programs_kill_all(struct programs *programs)

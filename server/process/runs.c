@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "log.h"
 #include "process/diagnose.h"
@@ -24,6 +25,7 @@
 enum {
     MAX_BLOCK = 1 << 20,
     MAX_VARIABLES = 4096,
+    STUCK_US = 10000000, /* how long nothing is started after an exec that did not come to an end */
 };
 
 int runs_prepare(struct pool *pool)
@@ -36,10 +38,11 @@ int runs_prepare(struct pool *pool)
     return pool->dir_fd >= 0 ? 0 : -errno;
 }
 
-/* The environment block that the front has written into a file, NUL-terminated; NULL when it is too long. */
+/* The environment block that the front has written into a file, NUL-terminated; NULL when it is too long. Of a file
+ * in memory only, which alone has seals: reading another may take for ever. */
 static char *read_block(int fd, size_t *len_out)
 {
-    off_t len = lseek(fd, 0, SEEK_END);
+    off_t len = fcntl(fd, F_GET_SEALS) >= 0 ? lseek(fd, 0, SEEK_END) : -1;
 
     if (len < 0 || len > MAX_BLOCK)
         return NULL;
@@ -124,6 +127,8 @@ static void on_exited(struct program *program, int status, const struct rusage *
     };
 
     pool->n_memory_kills += cgroups_memory_kills(pool->all->options.cgroups, pool->route);
+    if (run->has_slot)
+        pool_free_slots(pool, 1);
     if (run->holder == NO_HOLDER)
         return;
     say_end(run, status, usage, &message);
@@ -184,12 +189,12 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
         .cgroup_fd = cgroups_entrance(pool->all->options.cgroups, pool->route),
         .no_new_privs = pool->route->no_new_privs,
     };
-    enum spawn_stage stage;
+    enum spawn_stage stage = SPAWN_EXEC;
     size_t len = 0;
     char *block = read_block(fds[3], &len);
 
     if (block == NULL) {
-        snprintf(cause, MESSAGE_MAX_TEXT, "its environment is longer than %d bytes", MAX_BLOCK);
+        snprintf(cause, MESSAGE_MAX_TEXT, "its environment is longer than %d bytes, or in no memory file", MAX_BLOCK);
         return -E2BIG;
     }
     char **env = join_environment(pool, block, len);
@@ -200,7 +205,12 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
         cgroups_memory_kills(pool->all->options.cgroups, pool->route);
         pool->n_memory_kills = 0;
     }
-    int error = program_start(pool->all->options.programs, &run->program, &spawn, &stage);
+    /* Each that does not come to an end holds up the keeper: so not one after the other. */
+    int error = clock_us() < pool->stuck_until_us
+                    ? -ETIMEDOUT
+                    : program_start(pool->all->options.programs, &run->program, &spawn, &stage);
+    if (error == -ETIMEDOUT && clock_us() >= pool->stuck_until_us)
+        pool->stuck_until_us = clock_us() + STUCK_US;
     if (error != 0)
         say_cause(cause, &spawn, path, stage, -error);
     free(env);
@@ -271,6 +281,7 @@ void runs_front_left(struct pool *pool, unsigned front)
         if (run->holder != (int)front)
             continue;
         run->holder = NO_HOLDER;
+        run->has_slot = true;
         program_end(&run->program);
     }
     pool->n_running[front] = 0;

@@ -1,10 +1,11 @@
 /*
  * Starting processes: the one file that forks.
  *
- * Programs are started by vfork and exec, so that the cost does not grow with the keeper's memory; fronts and the
- * warden, which go on as this program, by fork. Every descriptor of this program is close-on-exec; a program gets 0, 1
- * and 2 and nothing else, an empty signal mask, default signal actions, a session of its own, the supplementary groups
- * of its user, and no core file, unless rlimit_core says otherwise or it asks for one itself.
+ * Programs are started by a clone that shares the memory, and exec, so that the cost does not grow with the keeper's
+ * memory; fronts and the warden, which go on as this program, by fork. Every descriptor of this program is
+ * close-on-exec; a program gets 0, 1 and 2 and nothing else, an empty signal mask, default signal actions, a session of
+ * its own, the supplementary groups of its user, and no core file, unless rlimit_core says otherwise or it asks for one
+ * itself.
  */
 #ifndef GATEHOUSE_PROCESS_SPAWN_H
 #define GATEHOUSE_PROCESS_SPAWN_H
@@ -45,12 +46,15 @@ struct spawn {
 
 /*
  * Starts it. Returns its pid, which is also its session and process group; the caller reaps it. Or -errno, with the
- * stage that failed; then there is no process left behind. The program gets SIGKILL should this process die.
+ * stage that failed; then there is no process left behind, unless one that not even SIGKILL ends at once. Waits for
+ * the exec, for a second at most: -ETIMEDOUT, in whatever stage it was. -ETXTBSY also for a file that somebody has a
+ * lease on. The program gets SIGKILL should this process die.
  */
 pid_t spawn_program(const struct spawn *spawn, enum spawn_stage *stage_out);
 
 /* Forks this program: 0 in the new process, which gets SIGKILL should this one die unless `survives`; its pid here,
- * or -errno. Signals are blocked in neither. */
+ * or -errno. Signals are blocked in neither. No process without privileges, not even of the same user, may look into
+ * the new one's memory or take its descriptors, from its birth on. */
 pid_t spawn_self(int survives);
 
 /* Gives up root for good: group, supplementary groups, user. 0 or -errno. Nothing to do without a name: 0. */

@@ -2,7 +2,7 @@
  * Who programs and fronts run as: the supplementary groups of a user, as initgroups(3) would set them.
  *
  * They are looked up once, when the server starts: the look-up may read files and ask other machines, which neither the
- * keeper's loop nor the child of a vfork may do. A user who is put into another group later needs a restart.
+ * keeper's loop nor a child that shares its memory may do. A user who is put into another group later needs a restart.
  */
 #ifndef GATEHOUSE_PROCESS_USERS_H
 #define GATEHOUSE_PROCESS_USERS_H

@@ -1,7 +1,8 @@
 /*
  * The warden: a process that does nothing but wait for the keeper's end, and then ends whatever the keeper could not:
  * the process groups of its programs, its control groups, and the directory of sockets. So that SIGKILL of the keeper
- * leaves no orphan, not even the children of its programs, which no parent-death signal reaches.
+ * leaves no orphan, not even the children of its programs, which no parent-death signal reaches; but for what has left
+ * its program's process group and is in no control group.
  */
 #ifndef GATEHOUSE_PROCESS_WARDEN_H
 #define GATEHOUSE_PROCESS_WARDEN_H

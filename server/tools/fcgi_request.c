@@ -244,6 +244,10 @@ bool fcgi_request_make(struct fcgi_request *request, const struct fcgi_request_w
                        char why[256])
 {
     request->method = span_of(words->method != NULL ? words->method : request->has_input ? "POST" : "GET");
+    if (request->method.len == 0 || !grammar_is_all(request->method, CHAR_TOKEN)) {
+        snprintf(why, 256, "a method is a word, as GET or PURGE, not \"%.80s\"", words->method);
+        return false;
+    }
     if (!make_paths(request, words, directory, why))
         return false;
     for (unsigned i = 0; i < words->n_fields; i++) {

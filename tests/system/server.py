@@ -142,9 +142,10 @@ class Server:
         return processes.descendants(self.pid)
 
     def fronts(self):
-        """The children that run the server's own program, but for the one that only watches."""
-        own = processes.exe(self.pid)
-        return sorted(pid for pid in self.tree() if processes.exe(pid) == own and "ward" not in processes.comm(pid))
+        """The children that run the server's own program, but for the one that only watches. By their names: what else
+        tells is closed to all but root."""
+        names = (processes.comm(self.pid), "gatehouse-front")
+        return sorted(pid for pid in self.tree() if processes.comm(pid) in names)
 
     def running(self, name):
         """Those of its processes whose program or script is called so."""

@@ -129,6 +129,38 @@ def test_ends_when_idle(lab):
         client.expect_close()
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/thread-self/children"), reason="a kernel that tells of no children")
+@pytest.mark.parametrize("twice", [False, True])
+def test_end_of_what_has_left_its_group(lab, twice):
+    """A program has no hold on it, nor has the server while it runs; at its end it is killed, and what comes of it."""
+    lab.script("daemon.py", r"""
+        #!/usr/bin/python3
+        import os, signal, sys
+        if os.fork() == 0:
+            os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd in range(3):
+                os.dup2(null, fd)
+            child = os.fork()
+            if child != 0:
+                with open(sys.argv[0] + ".tmp", "w") as file:
+                    file.write(f"{os.getpid()} {child}")
+                os.rename(sys.argv[0] + ".tmp", sys.argv[0] + ".pids")
+            signal.pause()
+        print("Content-Type: text/plain\n")
+        """)
+    server = lab.serve(SITE)
+    assert server.get("/cgi-bin/daemon.py").status == 200
+    pids = [int(word) for word in lab.wait_file("cgi/daemon.py.pids").split()]
+    assert all(is_alive(pid) for pid in pids)
+    server.stop()
+    if twice:
+        server.stop()
+    wait_gone(pids)
+    server.expect_end(0)
+
+
 def test_twice(lab):
     """The same port and the same folder again, at once."""
     server = lab.serve(SITE)
@@ -410,6 +442,36 @@ def test_users(lab):
         status = processes.read(f"/proc/{front}/status")
         assert re.search(r"^Uid:\t33\t33\t33\t33$", status, re.M), status
         assert re.search(r"^Gid:\t33\t33\t33\t33$", status, re.M), status
+
+
+STEAL = r"""
+    #!/usr/bin/python3
+    import os, sys
+    print("Content-Type: text/plain\n")
+    for front in os.environ["QUERY_STRING"].split("+"):
+        for what, take in [
+            ("memory", lambda: open(f"/proc/{front}/mem", "rb")),
+            ("descriptor", lambda: os.readlink(f"/proc/{front}/fd/0")),
+            ("environment", lambda: open(f"/proc/{front}/environ").read()),
+        ]:
+            try:
+                take()
+                print(what, "taken")
+            except PermissionError:
+                print(what, "kept")
+    """
+
+
+@pytest.mark.parametrize("user", ["same", pytest.param("nobody", marks=needs_root)])
+def test_front_is_closed_to_programs(lab, user):
+    """Even to those of its own user, as all are unless they are given one."""
+    if user == "same" and os.geteuid() == 0:
+        pytest.skip("root may look into anything")
+    lab.script("steal.py", STEAL)
+    server = lab.serve(SITE, **({"user": user} if user != "same" else {}))
+    fronts = wait_for(server.fronts, "the fronts")
+    found = server.get("/cgi-bin/steal.py?" + "+".join(map(str, fronts))).body.decode().split("\n")
+    assert found == ["memory kept", "descriptor kept", "environment kept"] * len(fronts) + [""]
 
 
 @needs_root

@@ -213,6 +213,8 @@ static void refuses_what_means_nothing(void **state)
     };
 
     (void)state;
+    refuses(&(struct fcgi_request_words){.method = ""}, "a method is a word");
+    refuses(&(struct fcgi_request_words){.method = "G T"}, "a method is a word");
     refuses(&(struct fcgi_request_words){.url = "a"}, "the url is a path");
     refuses(&(struct fcgi_request_words){.url = ""}, "the url is a path");
     refuses(&(struct fcgi_request_words){.url = "/../a"}, "above the root");

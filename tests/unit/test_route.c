@@ -312,12 +312,65 @@ static void test_passed(void **state)
     assert_int_equal(route_find(&site, SPAN("/b/x.php"), &passed, look, &looks, &target), ROUTE_NONE);
 }
 
+/* Whatever route_find() makes of a path may be run, and no other name for the same. */
+static void test_may_run(void **state)
+{
+    static const struct {
+        struct config_route *route;
+        const char *script;
+        bool may;
+    } rows[] = {
+        {&cgi_dir, "a/x", true},
+        {&cgi_dir, "x.sh", true},
+        {&cgi_dir, "", false},
+        {&cgi_dir, "/x.sh", false},
+        {&cgi_dir, "x.sh/", false},
+        {&cgi_dir, "a//x", false},
+        {&cgi_dir, "./x.sh", false},
+        {&cgi_dir, "a/../x.sh", false},
+        {&cgi_dir, "a/.", false},
+        {&cgi_dir, "..", false},
+        {&cgi_dir, ".git/hook", false},
+        {&cgi_dir, "a/x.bak", false},
+        {&cgi_dir, "...", true},
+        {&cgi_all, "x.sh", true},
+        {&cgi_plain, "cgi-bin/a/x", true},
+        {&cgi_plain, "cgi-bin", false},
+        {&cgi_plain, "cgi-bin/", false},
+        {&cgi_plain, "b/x.php", false},
+        {&cgi_plain, "cgi-binx/a", false},
+        {&cgi_exact, "exact", true},
+        {&cgi_exact, "exact/x", false},
+        {&cgi_exact, "one.fcgi", false},
+        {&php_cgi, "b/x.php", true},
+        {&php_cgi, ".php", true},
+        {&php_cgi, "x.txt", false},
+        {&php_cgi, "x.php/y", false},
+        {&fcgi_scripts, "s/app", false},
+        {&fcgi_scripts, "s/one.fcgi", true},
+        {&fcgi_scripts, "./one.fcgi", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct config_route *routes[] = {rows[i].route};
+        struct config_site site = site_of(routes, 1);
+        char *patterns[] = {(char[]){".g*"}, (char[]){"*.bak"}};
+
+        site.hidden = (struct config_words){patterns, 2};
+        rows[i].route->site = &site;
+        if (route_may_run(rows[i].route, span_of(rows[i].script)) != rows[i].may)
+            fail_msg("%s of %s", rows[i].script, rows[i].route->pattern);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),          cmocka_unit_test(test_looks_at_nothing_in_vain),
         cmocka_unit_test(test_other_gateways), cmocka_unit_test(test_order),
         cmocka_unit_test(test_long_names),     cmocka_unit_test(test_passed),
+        cmocka_unit_test(test_may_run),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

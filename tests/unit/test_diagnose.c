@@ -64,7 +64,7 @@ static void write_file(const char *path, const void *bytes, size_t len, mode_t m
     assert_int_equal(chmod(path, mode), 0);
 }
 
-static void write_text(const char *path, mode_t mode, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void write_text(const char *path, mode_t mode, const char *format, ...)
 {
     char text[512];
     va_list arguments;

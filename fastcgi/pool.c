@@ -184,18 +184,13 @@ void pool_complete_run(struct fastcgi_run *run)
     TAILQ_INSERT_TAIL(&run->pool->completed, run, next);
 }
 
-static void forget_completed(struct fastcgi_run *run)
-{
-    run->is.completed = false;
-    TAILQ_REMOVE(&run->pool->completed, run, next);
-}
-
 void pool_end_completed(struct fastcgi_pool *pool)
 {
     struct fastcgi_run *run;
 
     while ((run = TAILQ_FIRST(&pool->completed)) != NULL) {
-        forget_completed(run);
+        TAILQ_REMOVE(&pool->completed, run, next);
+        run->is.completed = false;
         pool_end_run(run, RUN_COMPLETE, "");
     }
 }
@@ -556,7 +551,8 @@ static void stop(struct run *base, bool at_once)
     struct fastcgi_run *run = (struct fastcgi_run *)base;
 
     if (run->is.completed)
-        forget_completed(run);
+        TAILQ_REMOVE(&run->pool->completed, run, next);
+    run->is.completed = false;
     TAILQ_INSERT_TAIL(&run->pool->stopped, run, next_stopped);
     event_active(run->pool->end_stopped, EV_TIMEOUT, 0);
     if (run->entry.is_waiting) {

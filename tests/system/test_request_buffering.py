@@ -429,6 +429,7 @@ def test_room_for_all_bodies(lab):
     with server.connect() as holder:
         begin(holder, "/cgi/on/count", 2_000_000)
         holder.send(b"x" * 1_000_000)
+        wait_taken(server, holder)
         wait_for(lambda: held_files(server), "a file")
         response = server.request("POST", "/cgi/on/count", b"x" * 1_000_000)
         assert response.status == 507

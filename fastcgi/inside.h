@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "fastcgi/application.h"
+#include "fastcgi/peer.h"
 #include "fastcgi/pool.h"
 #include "fastcgi/record.h"
 #include "fastcgi/trace.h"
@@ -19,7 +20,6 @@ enum {
     FASTCGI_REST_MS = 200,     /* for the news of its exit, after it has closed a kept connection */
     FASTCGI_REPLAY = 65536,    /* so much of a request's input is kept to be sent once more */
     FASTCGI_OVERRUN = 1 << 18, /* output for a client that does not read, before a shared connection stands still */
-    FASTCGI_LANES = 64,        /* requests at once on one connection, at most */
 };
 
 struct fastcgi_run {
@@ -50,54 +50,6 @@ struct fastcgi_run {
     struct run_result result;
     char why[256];
 };
-enum peer_state {
-    PEER_IDLE, /* ready for a request; its connection may stand already */
-    PEER_CONNECTING,
-    PEER_BUSY,     /* serves requests */
-    PEER_DRAINING, /* all its requests were given up; what still comes is thrown away, for a while */
-    N_PEER_STATES,
-};
-
-/* One application process: on loan from the keeper, or a server's, known by our connection to it. */
-struct peer {
-    TAILQ_ENTRY(peer) next;
-    struct fastcgi_pool *pool;
-    enum peer_state state;
-    struct sockaddr_storage address;
-    socklen_t address_len;
-    size_t server;  /* its index, of a server's; else 0 */
-    uint32_t id;    /* of one on loan; 0: a server's */
-    uint32_t index; /* its place on the scoreboard */
-    long pid;
-    unsigned depth; /* calls at work on it: it is neither destroyed nor given another request meanwhile */
-    struct {
-        bool idle : 1;    /* in pool->idle, else in pool->others */
-        bool resting : 1; /* it has closed a kept connection, and may be about to exit */
-        bool gone : 1;    /* the keeper has told its end */
-        bool doomed : 1;  /* pool_on_grace() is due */
-        bool tainted : 1; /* has spoken of requests that it was not given: no more on this connection */
-        bool deaf : 1;    /* the other end reads no more */
-        bool waiting : 1; /* a new connection that has had no byte of its first answer: see keep.c */
-    } is;
-
-    int fd; /* -1: not connected */
-    struct event *reader, *writer, *grace, *idle;
-    TAILQ_HEAD(, fastcgi_run) runs;
-    unsigned n_runs;
-    unsigned n_holding;              /* of them */
-    uint16_t orphans[FASTCGI_LANES]; /* requests that were given up, and whose end has not come */
-    unsigned n_orphans;
-    uint16_t last_id;
-    unsigned n_served;                    /* on this connection */
-    uint64_t waiting_since_us, served_us; /* clock_us(): with is.waiting; of the last END_REQUEST */
-    struct record_reader records;
-    struct buffer out; /* to be sent */
-
-    int errors_fd; /* what it writes to its descriptor 2; -1: a server's */
-    struct event *errors;
-    struct log_stream errors_log;
-};
-
 struct fastcgi_pool {
     struct runner runner; /* first */
     struct borrower borrower;
@@ -126,47 +78,6 @@ static inline struct application *peer_application(const struct peer *peer)
     return &peer->pool->applications[peer->server];
 }
 
-/* ---- peer.c ---- */
-
-struct peer *peer_create(struct fastcgi_pool *pool, const struct sockaddr *address, socklen_t len);
-void peer_destroy(struct peer *peer);
-void peer_watch_errors(struct peer *peer, int fd);
-
-/* Does its connection have more than one request at once, or may it? */
-bool peer_is_shared(const struct peer *peer);
-
-/* May it be given one more request beside those that it has? */
-bool peer_has_lane(const struct peer *peer);
-
-/* Serves the run: 0, or -errno when no connection can be had; then the run is as it was. */
-int peer_serve(struct peer *peer, struct fastcgi_run *run);
-
-/* The run is given up: the application is told, as far as it can be. The peer may be destroyed. */
-void peer_abandon(struct peer *peer, struct fastcgi_run *run, bool at_once);
-
-/* Sends what there is and the socket takes. */
-void peer_send(struct peer *peer);
-
-/* Without a connection, runs or a grace: as new. */
-void peer_reset(struct peer *peer);
-
-/* After so long, pool_on_grace(). */
-void peer_start_grace(struct peer *peer, unsigned ms);
-
-/* Its connection is read, or is not, as its runs want it. */
-void peer_set_reading(struct peer *peer);
-
-/* ---- request.c: what one run sends. Each appends to its peer's .out. ---- */
-
-void request_begin(struct fastcgi_run *run);
-
-/* Input; without a peer, it is kept for the next. */
-void request_feed(struct fastcgi_run *run, struct span bytes, bool last);
-
-/* A filter's next piece of its file, once its input has ended. True: something was appended. */
-bool request_feed_data(struct fastcgi_run *run);
-void request_abort(struct fastcgi_run *run);
-
 /* ---- pool.c: what peers tell their pool. Each may destroy the peer: the last word. ---- */
 
 void pool_on_free(struct peer *peer);                                        /* ready for another request */
@@ -189,5 +100,34 @@ void pool_end_completed(struct fastcgi_pool *pool);
 
 /* Its last upcall; frees it. */
 void pool_end_run(struct fastcgi_run *run, enum run_cause cause, const char *why);
+
+void pool_set_idle(struct peer *peer, bool is_idle);
+void pool_add_peer(struct fastcgi_pool *pool, struct peer *peer);
+void pool_remove_peer(struct peer *peer); /* for good; a server's gives its slot back */
+void pool_tell_if_nobody_waits(struct fastcgi_pool *pool);
+
+/* ---- loans.c: what the keeper lends, and wants back ---- */
+
+void loans_receive(struct borrower *borrower, const struct message *message, const int *fds, unsigned n_fds);
+void loans_pay(struct fastcgi_pool *pool);     /* gives back what was recalled and is free */
+void loans_forgive(struct fastcgi_pool *pool); /* a loan has ended with its process */
+
+/* ---- servers.c: servers that run already ---- */
+
+/* A new connection, to the server whose turn it is. */
+struct peer *servers_open(struct fastcgi_pool *pool);
+
+/* Is it a server's that is passed over for now? */
+bool servers_is_failing(const struct peer *peer);
+void servers_failed(struct peer *peer);
+
+/* A connection could not be made; removes it. RUN_COMPLETE: the run may be tried with another; else why it ends, and
+ * run->why. */
+enum run_cause servers_refused(struct peer *peer, struct fastcgi_run *run, int error);
+
+/* ---- runs.c: what the gateway says ---- */
+
+extern const struct run_down runs_down;
+void runs_on_stopped(evutil_socket_t fd, short what, void *arg); /* ends those that were stopped */
 
 #endif

@@ -124,7 +124,7 @@ static void attach(struct peer *peer, struct fastcgi_run *run)
     run->run.pid = peer->pid;
     run->run.granted_us = run->run.is_granted ? run->run.granted_us : clock_us();
     if (peer->id != 0)
-        counter_step(&peer->pool->options.scoreboard->given[peer->index]);
+        counter_step(&peer->pool->options.scoreboard->processes[peer->index].given);
 }
 
 static void detach(struct peer *peer, struct fastcgi_run *run)
@@ -410,7 +410,7 @@ static void on_end_request(struct peer *peer, struct fastcgi_run *run, const str
     keep_served(peer);
     take_off(peer, run);
     if (peer->id != 0)
-        counter_step(&peer->pool->options.scoreboard->served[peer->index]);
+        counter_step(&peer->pool->options.scoreboard->processes[peer->index].served);
     run->result.exit_code = (int)event->app_status;
     end_by_status(peer, run, event->protocol_status);
 }

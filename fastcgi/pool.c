@@ -9,20 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "base/memory.h"
 #include "fastcgi/inside.h"
 
-enum {
-    FAILED_US = 1000000, /* a server that could not be reached is passed over for so long, if there is another */
-};
-
 /* ---- peers ---- */
 
-static void set_idle(struct peer *peer, bool is_idle)
+void pool_set_idle(struct peer *peer, bool is_idle)
 {
     struct fastcgi_pool *pool = peer->pool;
 
@@ -38,18 +31,18 @@ static void set_idle(struct peer *peer, bool is_idle)
     }
 }
 
-static void add_peer(struct fastcgi_pool *pool, struct peer *peer)
+void pool_add_peer(struct fastcgi_pool *pool, struct peer *peer)
 {
     TAILQ_INSERT_HEAD(&pool->others, peer, next);
     pool->n_peers++;
 }
 
 /* It is out of the pool for good. A server's gives its slot back. */
-static void remove_peer(struct peer *peer)
+void pool_remove_peer(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    set_idle(peer, false);
+    pool_set_idle(peer, false);
     TAILQ_REMOVE(&pool->others, peer, next);
     pool->n_peers--;
     if (peer->id == 0) {
@@ -57,51 +50,6 @@ static void remove_peer(struct peer *peer)
         pool->n_slots++;
     }
     peer_destroy(peer);
-}
-
-static bool has_failed(const struct application *application, uint64_t now)
-{
-    return application->failed_us != 0 && now - application->failed_us < FAILED_US;
-}
-
-static bool is_failing_server(const struct peer *peer)
-{
-    const struct application *application = peer_application(peer);
-
-    return peer->id == 0 && application->failed_us != 0 && has_failed(application, clock_us());
-}
-
-/* The server with the fewest connections of those that answer, or of all if none does. */
-static size_t choose_server(const struct fastcgi_pool *pool)
-{
-    uint64_t now = clock_us();
-    size_t best = 0;
-    bool best_fails = true;
-
-    for (size_t i = 0; i < pool->config->servers.n; i++) {
-        const struct application *server = &pool->applications[i];
-        bool fails = has_failed(server, now);
-
-        if (i > 0 &&
-            (fails > best_fails || (fails == best_fails && server->n_peers >= pool->applications[best].n_peers)))
-            continue;
-        best = i;
-        best_fails = fails;
-    }
-    return best;
-}
-
-static struct peer *open_server(struct fastcgi_pool *pool)
-{
-    size_t server = choose_server(pool);
-    const struct config_address *address = &pool->config->servers.at[server];
-    struct peer *peer = peer_create(pool, (const struct sockaddr *)&address->address, address->len);
-
-    peer->server = server;
-    pool->applications[server].n_peers++;
-    pool->n_slots--;
-    add_peer(pool, peer);
-    return peer;
 }
 
 /* The one with the fewest requests of those that can take one more beside them. Not while a process was recalled: it
@@ -124,41 +72,8 @@ static struct peer *ready_peer(struct fastcgi_pool *pool)
     struct peer *peer = TAILQ_FIRST(&pool->idle);
 
     if (peer == NULL && pool->n_slots > 0)
-        peer = open_server(pool);
+        peer = servers_open(pool);
     return peer != NULL ? peer : least_busy(pool);
-}
-
-/* ---- slots ---- */
-
-static void give_back(struct peer *peer)
-{
-    struct fastcgi_pool *pool = peer->pool;
-    uint32_t id = peer->id;
-
-    remove_peer(peer);
-    if (id != 0) {
-        pool->n_owed--;
-        link_say(pool->options.link, MESSAGE_RETURN, (unsigned)pool->number, id, 1);
-    }
-}
-
-/* What was recalled goes back as soon as it is free. */
-static void pay_debts(struct fastcgi_pool *pool)
-{
-    bool has_paid = false;
-
-    while (pool->n_owed > 0 && (pool->n_slots > 0 || !TAILQ_EMPTY(&pool->idle))) {
-        has_paid = true;
-        if (pool->n_slots == 0)
-            give_back(TAILQ_FIRST(&pool->idle));
-        if (pool->n_slots == 0)
-            continue;
-        pool->n_slots--;
-        pool->n_owed--;
-        link_say(pool->options.link, MESSAGE_RETURN, (unsigned)pool->number, 0, 1);
-    }
-    if (has_paid)
-        link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
 }
 
 /* ---- runs ---- */
@@ -207,22 +122,13 @@ void pool_put_back(struct fastcgi_run *run)
 /* A connection could not be made. RUN_COMPLETE: it may be tried with another peer; else why it ends, and run->why. */
 static enum run_cause after_refusal(struct peer *peer, struct fastcgi_run *run, int error)
 {
-    struct fastcgi_pool *pool = peer->pool;
-
     peer_reset(peer);
-    set_idle(peer, false);
+    pool_set_idle(peer, false);
     if (peer->id != 0) { /* it has died, or is about to: the keeper will tell; else it is stuck */
         peer_start_grace(peer, FASTCGI_GRACE_MS);
         return RUN_COMPLETE;
     }
-    const struct config_address *address = &pool->config->servers.at[peer->server];
-    snprintf(run->why, sizeof run->why, "cannot connect to %.150s: %s", address->text,
-             error == -EAGAIN ? "its backlog is full" : strerror(-error));
-    peer_application(peer)->failed_us = clock_us();
-    remove_peer(peer);
-    if (++run->run.retries < pool->config->servers.n)
-        return RUN_COMPLETE;
-    return error == -EAGAIN ? RUN_OVERLOADED : RUN_BROKEN;
+    return servers_refused(peer, run, error);
 }
 
 enum served {
@@ -239,7 +145,7 @@ static enum served try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *r
         int error = peer_serve(peer, run);
 
         if (error == 0) {
-            set_idle(peer, false);
+            pool_set_idle(peer, false);
             return SERVED;
         }
         run->result.cause = after_refusal(peer, run, error);
@@ -249,7 +155,7 @@ static enum served try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *r
     return NOT_YET;
 }
 
-static void tell_if_nobody_waits(struct fastcgi_pool *pool)
+void pool_tell_if_nobody_waits(struct fastcgi_pool *pool)
 {
     if (pool->queue.n == 0 && pool->number >= 0)
         link_want(pool->options.link, (unsigned)pool->number, 0);
@@ -263,7 +169,7 @@ static bool can_serve(struct fastcgi_pool *pool)
 
 void pool_serve_waiting(struct fastcgi_pool *pool)
 {
-    pay_debts(pool);
+    loans_pay(pool);
     while (pool->queue.n > 0 && can_serve(pool)) {
         struct fastcgi_run *run = run_of(queue_take(&pool->queue));
         bool was_granted = run->run.is_granted;
@@ -273,7 +179,7 @@ void pool_serve_waiting(struct fastcgi_pool *pool)
             pool_put_back(run);
             return;
         }
-        tell_if_nobody_waits(pool);
+        pool_tell_if_nobody_waits(pool);
         if (served == NEVER) {
             pool_end_run(run, run->result.cause, run->why);
         } else if (!was_granted) {
@@ -295,7 +201,7 @@ void fastcgi_pool_fail(struct fastcgi_pool *pool, enum run_cause cause, const ch
     snprintf(pool->down_why, sizeof pool->down_why, "%s", why);
     while ((entry = queue_take(&pool->queue)) != NULL)
         pool_end_run(run_of(entry), cause, pool->down_why);
-    tell_if_nobody_waits(pool);
+    pool_tell_if_nobody_waits(pool);
 }
 
 void fastcgi_pool_revive(struct fastcgi_pool *pool)
@@ -305,7 +211,7 @@ void fastcgi_pool_revive(struct fastcgi_pool *pool)
 
 static void on_expired(struct queue_entry *entry)
 {
-    tell_if_nobody_waits(run_of(entry)->pool);
+    pool_tell_if_nobody_waits(run_of(entry)->pool);
     pool_end_run(run_of(entry), RUN_QUEUE_TIMEOUT, "waited for queue_timeout, with every process of the pool busy");
 }
 
@@ -315,10 +221,10 @@ void pool_on_free(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->state == PEER_IDLE && (peer->is.gone || is_failing_server(peer)))
-        remove_peer(peer);
+    if (peer->state == PEER_IDLE && (peer->is.gone || servers_is_failing(peer)))
+        pool_remove_peer(peer);
     else if (peer->state == PEER_IDLE)
-        set_idle(peer, true);
+        pool_set_idle(peer, true);
     pool_serve_waiting(pool);
 }
 
@@ -328,10 +234,10 @@ void pool_on_free(struct peer *peer)
 static void rest_or_set_idle(struct peer *peer)
 {
     if (peer->pool->closes_itself) {
-        set_idle(peer, true);
+        pool_set_idle(peer, true);
         return;
     }
-    set_idle(peer, false);
+    pool_set_idle(peer, false);
     peer->is.resting = true;
     peer_start_grace(peer, FASTCGI_REST_MS);
 }
@@ -341,9 +247,9 @@ void pool_on_lost(struct peer *peer, bool was_draining)
     struct fastcgi_pool *pool = peer->pool;
 
     if (peer->is.gone || peer->id == 0)
-        remove_peer(peer);
+        pool_remove_peer(peer);
     else if (was_draining) /* it was we who have ended the connection */
-        set_idle(peer, true);
+        pool_set_idle(peer, true);
     else
         rest_or_set_idle(peer);
     pool_serve_waiting(pool);
@@ -372,18 +278,11 @@ void pool_on_overloaded(struct peer *peer, struct fastcgi_run *run)
         application->lanes = peer->n_runs;
         pool_put_back(run);
     } else if (may_retry && peer->id == 0 && run->run.retries < peer->pool->config->servers.n) {
-        application->failed_us = clock_us();
+        servers_failed(peer);
         pool_put_back(run);
     } else {
         pool_end_run(run, RUN_OVERLOADED, "says that it is overloaded");
     }
-}
-
-/* A process that ends, ends a loan: for the keeper, that is one that was recalled, if any was. */
-static void forgive_debt(struct fastcgi_pool *pool)
-{
-    if (pool->n_owed > 0)
-        pool->n_owed--;
 }
 
 void pool_on_grace(struct peer *peer)
@@ -393,183 +292,18 @@ void pool_on_grace(struct peer *peer)
     if (peer->is.resting) {
         peer->is.resting = false;
         pool->closes_itself = true;
-        set_idle(peer, true);
+        pool_set_idle(peer, true);
         pool_serve_waiting(pool);
         return;
     }
     if (peer->id != 0 && !peer->is.gone) { /* else its loan has ended already */
         link_say(pool->options.link, MESSAGE_END, (unsigned)pool->number, peer->id, 0);
-        forgive_debt(pool);
+        loans_forgive(pool);
     }
-    remove_peer(peer);
+    pool_remove_peer(peer);
     link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
     pool_serve_waiting(pool);
 }
-
-/* ---- what the keeper says ---- */
-
-static void on_loan(struct fastcgi_pool *pool, const struct message *message, int errors_fd)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-    pool->is_down = false;
-    if (message->id == 0) {
-        pool->n_slots += message->n;
-        return;
-    }
-    snprintf(address.sun_path, sizeof address.sun_path, "%.*s", (int)(sizeof address.sun_path - 1), message->text);
-    struct peer *peer = peer_create(pool, (const struct sockaddr *)&address, sizeof address);
-    peer->id = message->id;
-    peer->index = message->n % SCOREBOARD_PROGRAMS;
-    peer->pid = message->pid;
-    if (errors_fd >= 0)
-        peer_watch_errors(peer, errors_fd);
-    add_peer(pool, peer);
-    set_idle(peer, true);
-}
-
-static struct peer *find(struct fastcgi_pool *pool, uint32_t id)
-{
-    struct peer *peer;
-
-    TAILQ_FOREACH(peer, &pool->idle, next)
-    if (peer->id == id)
-        return peer;
-    TAILQ_FOREACH(peer, &pool->others, next)
-    if (peer->id == id)
-        return peer;
-    return NULL;
-}
-
-/* The end of its connection follows, or has come; a run that it still has is read to that end. */
-static void on_gone(struct fastcgi_pool *pool, const struct message *message)
-{
-    struct peer *peer = find(pool, message->id);
-
-    if (peer == NULL)
-        return;
-    peer->is.gone = true;
-    pool->closes_itself = false; /* or if it does, it does exit, too */
-    forgive_debt(pool);
-    if (peer->n_runs == 0)
-        remove_peer(peer);
-    link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
-}
-
-static void receive(struct borrower *borrower, const struct message *message, const int *fds, unsigned n_fds)
-{
-    struct fastcgi_pool *pool = (struct fastcgi_pool *)((char *)borrower - offsetof(struct fastcgi_pool, borrower));
-
-    switch (message->kind) {
-    case MESSAGE_LOAN:
-        on_loan(pool, message, n_fds > 0 ? fds[0] : -1);
-        break;
-    case MESSAGE_RECALL:
-        pool->n_owed += message->n;
-        break;
-    case MESSAGE_GONE:
-        on_gone(pool, message);
-        break;
-    case MESSAGE_DOWN:
-        fastcgi_pool_fail(pool, RUN_DOWN, message->text);
-        break;
-    default:
-        break;
-    }
-    pool_serve_waiting(pool);
-    if (message->kind == MESSAGE_LOAN)
-        link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
-}
-
-/* ---- what the gateway says ---- */
-
-static bool feed(struct run *base, struct span bytes, bool last)
-{
-    struct fastcgi_run *run = (struct fastcgi_run *)base;
-    struct peer *peer = run->peer;
-
-    if (run->is.input_ended)
-        return false;
-    request_feed(run, bytes, last);
-    if (peer != NULL && peer->state == PEER_BUSY)
-        peer_send(peer);
-    run->is.input_full = peer == NULL || buffer_len(&peer->out) > 0;
-    return run->is.input_full;
-}
-
-static void set_holding(struct fastcgi_run *run, bool is_holding)
-{
-    struct peer *peer = run->peer;
-
-    if (peer == NULL || run->is.holding == is_holding)
-        return;
-    run->is.holding = is_holding;
-    peer->n_holding += is_holding ? 1 : -1u;
-    peer_set_reading(peer);
-}
-
-/* A connection of one request is not read for now. One that others share is, for a while yet. */
-static void pause_output(struct run *base)
-{
-    struct fastcgi_run *run = (struct fastcgi_run *)base;
-
-    run->is.paused = true;
-    run->overrun = 0;
-    if (run->peer != NULL && !peer_is_shared(run->peer))
-        set_holding(run, true);
-}
-
-static void resume_output(struct run *base)
-{
-    struct fastcgi_run *run = (struct fastcgi_run *)base;
-
-    run->is.paused = false;
-    set_holding(run, false);
-}
-
-static void explain(struct run *base)
-{
-    struct fastcgi_run *run = (struct fastcgi_run *)base;
-
-    trace_tell(run->trace, run->run.request->id);
-}
-
-static void on_stopped(evutil_socket_t fd, short what, void *arg)
-{
-    struct fastcgi_pool *pool = arg;
-    struct fastcgi_run *run;
-
-    (void)fd, (void)what;
-    while ((run = TAILQ_FIRST(&pool->stopped)) != NULL) {
-        TAILQ_REMOVE(&pool->stopped, run, next_stopped);
-        pool_end_run(run, RUN_STOPPED, "");
-    }
-}
-
-static void stop(struct run *base, bool at_once)
-{
-    struct fastcgi_run *run = (struct fastcgi_run *)base;
-
-    if (run->is.completed)
-        TAILQ_REMOVE(&run->pool->completed, run, next);
-    run->is.completed = false;
-    TAILQ_INSERT_TAIL(&run->pool->stopped, run, next_stopped);
-    event_active(run->pool->end_stopped, EV_TIMEOUT, 0);
-    if (run->entry.is_waiting) {
-        queue_remove(&run->pool->queue, &run->entry);
-        tell_if_nobody_waits(run->pool);
-    }
-    if (run->peer != NULL)
-        peer_abandon(run->peer, run, at_once);
-}
-
-static const struct run_down down = {
-    .feed = feed,
-    .pause = pause_output,
-    .resume = resume_output,
-    .stop = stop,
-    .explain = explain,
-};
 
 /* ---- opening ---- */
 
@@ -598,7 +332,7 @@ static struct run *open_run(struct runner *runner, const struct run_request *req
     struct fastcgi_run *run = memory_zeroed(1, sizeof *run);
     enum served served = NOT_YET;
 
-    run->run = (struct run){.down = &down, .up = up, .arg = arg, .request = request};
+    run->run = (struct run){.down = &runs_down, .up = up, .arg = arg, .request = request};
     run->pool = pool;
     run->is.replayable = true;
     run->trace = pool->options.has_trace ? trace_create() : NULL;
@@ -640,12 +374,12 @@ struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, 
     pool->options = *options;
     pool->config = config;
     pool->runner.open = open_run;
-    pool->borrower.message = receive;
+    pool->borrower.message = loans_receive;
     TAILQ_INIT(&pool->idle);
     TAILQ_INIT(&pool->others);
     TAILQ_INIT(&pool->completed);
     TAILQ_INIT(&pool->stopped);
-    pool->end_stopped = evtimer_new(options->base, on_stopped, pool);
+    pool->end_stopped = evtimer_new(options->base, runs_on_stopped, pool);
     make_applications(pool);
     queue_init(&pool->queue, options->base, config->queue, config->queue_timeout_ms * 1000, on_expired);
     pool->number = FASTCGI_NO_NUMBER;
@@ -670,12 +404,12 @@ static void destroy_peer(struct peer *peer)
         peer->n_runs--;
         pool_end_run(run, RUN_STOPPED, "");
     }
-    remove_peer(peer);
+    pool_remove_peer(peer);
 }
 
 void fastcgi_pool_destroy(struct fastcgi_pool *pool)
 {
-    on_stopped(-1, 0, pool);
+    runs_on_stopped(-1, 0, pool);
     fastcgi_pool_fail(pool, RUN_STOPPED, "");
     while (!TAILQ_EMPTY(&pool->idle))
         destroy_peer(TAILQ_FIRST(&pool->idle));

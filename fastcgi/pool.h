@@ -7,10 +7,10 @@
 
 #include <event2/event.h>
 
+#include "base/scoreboard.h"
 #include "config.h"
 #include "gateway/run.h"
 #include "process/link.h"
-#include "process/scoreboard.h"
 
 struct fastcgi_options {
     struct event_base *base;

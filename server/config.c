@@ -58,6 +58,7 @@ static void free_route(struct config_route *route)
     free(route->to);
     free_pairs(&route->interpreters);
     free(route->pool_name);
+    free(route->identity);
     free(route->user.name);
     free_pairs(&route->env);
     free_words(&route->pass_env);
@@ -75,6 +76,7 @@ static void free_site(struct config_site *site)
     free(site->root);
     free_words(&site->index_files);
     free(site->routes);
+    free(site->identity);
     free(site);
 }
 
@@ -85,6 +87,8 @@ static void free_pool(struct config_pool *pool)
     free_addresses(&pool->servers);
     free(pool->user.name);
     free(pool->chdir);
+    free(pool->slowlog);
+    free(pool->identity);
     free_pairs(&pool->env);
     free_words(&pool->pass_env);
     free(pool);
@@ -267,6 +271,7 @@ static void reading_free(struct reading *r)
         free(r->errors[i].text);
     free(r->errors);
     free(r->references);
+    buffer_free(&r->identity);
 }
 
 struct config *config_parse(const char *name, const char *text, const char *directory, FILE *errors)

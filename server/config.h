@@ -21,46 +21,9 @@
 
 #include "base/beneath.h"
 #include "base/span.h"
+#include "config_pool.h"
+#include "config_types.h"
 
-/* NAME=value, or for interpreter[.py]: suffix and program. */
-struct config_pair {
-    char *name;
-    char *value;
-};
-
-struct config_pairs {
-    struct config_pair *at;
-    size_t n;
-};
-
-struct config_words {
-    char **at; /* NULL behind the last, as an argv has it; NULL itself when there is none */
-    size_t n;
-};
-
-/* Where to listen, or a FastCGI application that we do not own. */
-struct config_address {
-    char *text; /* as written: for messages */
-    struct sockaddr_storage address;
-    socklen_t len;
-};
-
-struct config_addresses {
-    struct config_address *at;
-    size_t n;
-};
-
-/* Who a program runs as. Set only when started by root; .name NULL: as the server's own user. */
-struct config_user {
-    char *name;
-    uid_t uid;
-    gid_t gid;
-};
-
-/* RLIM_INFINITY - the default - leaves a limit as it is; core: none is written, unless the program raises its own. */
-struct config_rlimits {
-    uint64_t as, cpu, nproc, files, core;
-};
 enum access_format { ACCESS_COMBINED, ACCESS_JSON, ACCESS_PRETTY };
 
 enum gateway_kind { GATEWAY_STATIC, GATEWAY_CGI, GATEWAY_FASTCGI, GATEWAY_DENY, GATEWAY_REDIRECT };
@@ -126,6 +89,7 @@ struct config_route {
     bool no_new_privs, pass_authorization;
     struct config_pairs env;
     struct config_words pass_env;
+    char *identity; /* a text that differs when the route, or its site, is set otherwise */
 };
 
 struct config_site {
@@ -140,35 +104,9 @@ struct config_site {
     enum symlinks symlinks;
     bool has_listings;
     bool has_precompressed;       /* a file's .br, .zst and .gz siblings stand for it */
+    char *identity;               /* see config_route */
     struct config_route **routes; /* in the order of the file: first match wins */
     size_t n_routes;
-};
-
-enum pool_kind {
-    POOL_MANAGED, /* command = ...: we start the processes */
-    POOL_SCRIPTS, /* command = $script: the same, and each requested script has processes of its own */
-    POOL_SERVERS, /* server = ...: applications that run already */
-};
-
-struct config_pool {
-    unsigned index;
-    unsigned line;
-    char *name;
-    enum pool_kind kind;
-    struct config_words command; /* argv, POOL_MANAGED only; [0] is an absolute path, already looked up in PATH */
-    struct config_addresses servers;
-    unsigned max_children;    /* pm.max_children, pm = static */
-    unsigned max_connections; /* for each server */
-    unsigned queue;
-    uint64_t queue_timeout_ms;
-    struct config_user user;
-    struct config_rlimits rlimits;
-    bool no_new_privs;
-    bool multiplex; /* requests share a connection, where the application says that it can do so */
-    char *chdir;
-    bool clear_env; /* on: only PATH, pass_env and env[...]; off: the server's own environment too */
-    struct config_pairs env;
-    struct config_words pass_env;
 };
 
 struct config {

@@ -120,37 +120,41 @@ static const struct key keys[] = {
     {IN_ROUTE("pass_env", variables, pass_env), .preset = "PATH LANG TZ", .repeats = true, .may_be_empty = true,
      .only = FOR_CGI},
 
-    {IN_POOL("command", command, command)},
+    {IN_POOL("command", command, command), .renews = true},
     {IN_POOL("server", server, servers), .repeats = true},
-    {AS_IS(POOL, "pm", "static"), .later = "dynamic ondemand", .only = FOR_COMMAND},
+    {IN_POOL("pm", choice, pm), .preset = "static",
+     .words = {[PM_STATIC] = "static", [PM_DYNAMIC] = "dynamic", [PM_ONDEMAND] = "ondemand"}, .only = FOR_COMMAND},
     {IN_POOL("pm.max_children", count, max_children), RANGE("1", "10000"), .only = FOR_COMMAND},
-    {LATER(POOL, "pm.start_servers")},
-    {LATER(POOL, "pm.min_spare_servers")},
-    {LATER(POOL, "pm.max_spare_servers")},
-    {LATER(POOL, "pm.max_spawn_rate")},
-    {LATER(POOL, "pm.process_idle_timeout")},
-    {LATER(POOL, "pm.max_requests")},
-    {LATER(POOL, "max_memory")},
-    {LATER(POOL, "max_age")},
+    {IN_POOL("pm.start_servers", count, start_servers), RANGE("0", "10000"), .only = FOR_COMMAND},
+    {IN_POOL("pm.min_spare_servers", count, min_spare_servers), RANGE("1", "10000"), .only = FOR_COMMAND},
+    {IN_POOL("pm.max_spare_servers", count, max_spare_servers), RANGE("1", "10000"), .only = FOR_COMMAND},
+    {IN_POOL("pm.max_spawn_rate", count, max_spawn_rate), .preset = "32", RANGE("1", "10000"), .only = FOR_COMMAND},
+    {IN_POOL("pm.process_idle_timeout", duration, process_idle_timeout_ms), .preset = "10s", RANGE("10ms", "24h"),
+     .only = FOR_COMMAND},
+    {IN_POOL("pm.max_requests", count, max_requests), .preset = "0", RANGE("0", "1000000000"), .only = FOR_COMMAND},
+    {IN_POOL("max_memory", size, max_memory), .preset = "0", RANGE("0", "1024g"), .only = FOR_COMMAND},
+    {IN_POOL("max_age", duration, max_age_ms), .preset = "0", RANGE("0", "8760h"), .only = FOR_COMMAND},
+    {IN_POOL("start_timeout", duration, start_timeout_ms), .preset = "30s", RANGE("10ms", "1h"), .only = FOR_COMMAND},
     {IN_POOL("max_connections", count, max_connections), .preset = "16", RANGE("1", "10000"), .only = FOR_SERVERS},
     {IN_POOL("queue", count, queue), .preset = "256", RANGE("0", "100000")},
     {IN_POOL("queue_timeout", duration, queue_timeout_ms), .preset = "5s", RANGE("10ms", "1h")},
-    {LATER(POOL, "request_terminate_timeout")},
-    {LATER(POOL, "request_slowlog_timeout")},
-    {LATER(POOL, "slowlog")},
+    {IN_POOL("request_terminate_timeout", duration, request_terminate_timeout_ms), .preset = "0", RANGE("0", "24h")},
+    {IN_POOL("request_slowlog_timeout", duration, request_slowlog_timeout_ms), .preset = "0", RANGE("0", "24h")},
+    {IN_POOL("slowlog", slowlog, slowlog)},
     {IN_POOL("multiplex", switch, multiplex), .preset = "on", ON_OFF},
-    {IN_POOL("user", user, user), .only = FOR_COMMAND},
-    {IN_POOL("no_new_privs", switch, no_new_privs), .preset = "off", ON_OFF, .only = FOR_COMMAND},
-    {IN_POOL("rlimit_as", size, rlimits.as), RANGE("1m", "1024g"), .only = FOR_COMMAND},
-    {IN_POOL("rlimit_cpu", seconds, rlimits.cpu), RANGE("1s", "24h"), .only = FOR_COMMAND},
-    {IN_POOL("rlimit_nproc", limit, rlimits.nproc), RANGE("1", "1000000"), .only = FOR_COMMAND},
-    {IN_POOL("rlimit_files", limit, rlimits.files), RANGE("8", "1000000"), .only = FOR_COMMAND},
-    {IN_POOL("rlimit_core", size, rlimits.core), RANGE("0", "1024g"), .only = FOR_COMMAND},
-    {IN_POOL("chdir", directory, chdir), .only = FOR_COMMAND},
-    {IN_POOL("clear_env", switch, clear_env), .preset = "on", ON_OFF, .only = FOR_COMMAND},
-    {IN_POOL("env", pair, env), .subscript = "NAME", .may_be_empty = true, .only = FOR_COMMAND},
-    {IN_POOL("pass_env", variables, pass_env), .preset = "PATH LANG TZ", .repeats = true, .may_be_empty = true,
-     .only = FOR_COMMAND},
+    {IN_POOL("user", user, user), .renews = true, .only = FOR_COMMAND},
+    {IN_POOL("process.priority", priority, priority), .renews = true, .only = FOR_COMMAND},
+    {IN_POOL("no_new_privs", switch, no_new_privs), .renews = true, .preset = "off", ON_OFF, .only = FOR_COMMAND},
+    {IN_POOL("rlimit_as", size, rlimits.as), .renews = true, RANGE("1m", "1024g"), .only = FOR_COMMAND},
+    {IN_POOL("rlimit_cpu", seconds, rlimits.cpu), .renews = true, RANGE("1s", "24h"), .only = FOR_COMMAND},
+    {IN_POOL("rlimit_nproc", limit, rlimits.nproc), .renews = true, RANGE("1", "1000000"), .only = FOR_COMMAND},
+    {IN_POOL("rlimit_files", limit, rlimits.files), .renews = true, RANGE("8", "1000000"), .only = FOR_COMMAND},
+    {IN_POOL("rlimit_core", size, rlimits.core), .renews = true, RANGE("0", "1024g"), .only = FOR_COMMAND},
+    {IN_POOL("chdir", directory, chdir), .renews = true, .only = FOR_COMMAND},
+    {IN_POOL("clear_env", switch, clear_env), .renews = true, .preset = "on", ON_OFF, .only = FOR_COMMAND},
+    {IN_POOL("env", pair, env), .renews = true, .subscript = "NAME", .may_be_empty = true, .only = FOR_COMMAND},
+    {IN_POOL("pass_env", variables, pass_env), .renews = true, .preset = "PATH LANG TZ", .repeats = true,
+     .may_be_empty = true, .only = FOR_COMMAND},
     {LATER(POOL, "watch")},
     {LATER(POOL, "balance")},
     {LATER(POOL, "max_fails")},
@@ -224,8 +228,16 @@ const struct seen *reading_seen(const struct reading *r, const char *key)
     return NULL;
 }
 
+/* What a section's text says, in a form that can be compared with another's. */
+static void note_identity(struct reading *r, const struct setting *s)
+{
+    if (r->section == SECTION_POOL ? s->key->renews : r->section != SECTION_SERVER)
+        buffer_printf(&r->identity, "%s = %s\n", s->name, s->value);
+}
+
 static bool parse(struct reading *r, const struct setting *s)
 {
+    note_identity(r, s);
     return s->key->parse(r, s, (char *)r->object + s->key->offset);
 }
 

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/buffer.h"
 #include "config.h"
 
 enum section {
@@ -66,7 +67,8 @@ struct reading {
     char *label;           /* the present section's header, for messages: "[pool php]" */
     unsigned section_line; /* and its line */
     void *object;          /* struct config_server, config_site, config_route or config_pool, by .section */
-    struct seen *seen;     /* in the present section */
+    struct buffer identity;
+    struct seen *seen; /* in the present section */
     size_t n_seen;
 
     unsigned server_line; /* of [server]; 0: there was none */

@@ -35,6 +35,17 @@ static void *grow(void *array, size_t n)
     return memory_resize(array, (n + 1) * sizeof(void *));
 }
 
+/* What has been noted of the present section, under its header. */
+static char *take_identity(struct reading *r)
+{
+    struct buffer text = {0};
+
+    buffer_printf(&text, "%s\n%.*s", r->label, (int)buffer_len(&r->identity), buffer_at(&r->identity));
+    char *taken = memory_copy(buffer_at(&text), buffer_len(&text));
+    buffer_free(&text);
+    return taken;
+}
+
 /* [server] */
 
 static void server_begin(struct reading *r, const struct config_words *words)
@@ -102,9 +113,12 @@ static void site_begin(struct reading *r, const struct config_words *words)
 
 static void site_end(struct reading *r)
 {
+    struct config_site *site = r->object;
+
     if (reading_seen(r, "root") == NULL)
         reading_refuse(r, r->section_line, "%s needs root = DIR", r->label);
     keys_finish(r, -1);
+    site->identity = take_identity(r);
 }
 
 /* [route PATTERN] */
@@ -230,6 +244,7 @@ static void route_end(struct reading *r)
         route->request_buffering = BUFFERING_ON;
     if (route->role == ROLE_AUTHORIZER && !reading_seen(r, "pass_authorization"))
         route->pass_authorization = true; /* how else would it know */
+    route->identity = take_identity(r);
 }
 
 /* [pool NAME] */
@@ -273,6 +288,37 @@ static void pool_begin(struct reading *r, const struct config_words *words)
     r->object = pool;
 }
 
+static void refuse_spare(struct reading *r, const char *key, const char *why)
+{
+    const struct seen *seen = reading_seen(r, key);
+
+    reading_refuse(r, seen != NULL ? seen->line : r->section_line, "\"%s\" in %s %s", key, r->label, why);
+}
+
+/* How many processes: what was not said follows from what was, as php-fpm has it; what was has to fit together. */
+static void check_pm(struct reading *r, struct config_pool *pool)
+{
+    unsigned quarter = pool->max_children / 4;
+    unsigned more = quarter > 0 ? quarter : 1;
+    if (pool->pm != PM_DYNAMIC)
+        return;
+    if (pool->min_spare_servers == 0)
+        pool->min_spare_servers = 1;
+    if (pool->max_spare_servers == 0)
+        pool->max_spare_servers =
+            pool->min_spare_servers + more < pool->max_children ? pool->min_spare_servers + more : pool->max_children;
+    if (reading_seen(r, "pm.start_servers") == NULL)
+        pool->start_servers = (pool->min_spare_servers + pool->max_spare_servers) / 2;
+    if (pool->min_spare_servers > pool->max_children)
+        refuse_spare(r, "pm.min_spare_servers", "is more than pm.max_children");
+    else if (pool->max_spare_servers > pool->max_children)
+        refuse_spare(r, "pm.max_spare_servers", "is more than pm.max_children");
+    else if (pool->max_spare_servers < pool->min_spare_servers)
+        refuse_spare(r, "pm.max_spare_servers", "is less than pm.min_spare_servers");
+    else if (pool->start_servers < pool->min_spare_servers || pool->start_servers > pool->max_spare_servers)
+        refuse_spare(r, "pm.start_servers", "is not between pm.min_spare_servers and pm.max_spare_servers");
+}
+
 static void pool_end(struct reading *r)
 {
     struct config_pool *pool = r->object;
@@ -296,6 +342,9 @@ static void pool_end(struct reading *r)
     if (command != NULL && reading_seen(r, "pm.max_children") == NULL)
         reading_refuse(r, r->section_line, "%s needs pm.max_children = N", r->label);
     keys_finish(r, (int)pool->kind);
+    pool->identity = take_identity(r);
+    if (pool->kind != POOL_SERVERS && reading_seen(r, "pm.max_children") != NULL)
+        check_pm(r, pool);
 }
 
 /* All of them. */
@@ -380,6 +429,7 @@ void section_end(struct reading *r)
     r->n_seen = 0;
     free(r->label);
     r->label = NULL;
+    buffer_clear(&r->identity);
     r->section = SECTION_NONE;
 }
 

@@ -37,6 +37,10 @@ static enum text_result number_with_unit(const char *text, const struct unit *un
         return TEXT_BAD;
     while (units->name != NULL && strcmp(at, units->name) != 0)
         units++;
+    if (units->name == NULL && *at == '\0' && n == 0 && !too_large) {
+        *number_out = 0; /* nothing is nothing in every unit */
+        return TEXT_OK;
+    }
     if (units->name == NULL)
         return *at == '\0' ? TEXT_NO_UNIT : TEXT_BAD;
     too_large |= __builtin_mul_overflow(n, units->factor, &n);

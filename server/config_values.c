@@ -102,6 +102,17 @@ bool value_seconds(struct reading *r, const struct setting *s, void *to)
     return true;
 }
 
+bool value_priority(struct reading *r, const struct setting *s, void *to)
+{
+    char *end;
+    long n = strtol(s->value, &end, 10);
+
+    if (end == s->value || *end != '\0' || n < -20 || n > 19)
+        return reading_refuse(r, s->line, "\"%s\" is no priority, from -20 to 19", s->value);
+    *(int *)to = (int)n;
+    return true;
+}
+
 /* Words. */
 
 static bool is_among(const char *word, const char *list)
@@ -568,6 +579,12 @@ bool value_log(struct reading *r, const struct setting *s, void *to)
     if (strcmp(s->value, "off") == 0)
         return reading_refuse(r, s->line, "\"%s\" cannot be off; - is stderr", s->name);
     set_text(to, strcmp(s->value, "-") == 0 ? memory_copy("-", 1) : text_to_path(s->value, r->config->directory));
+    return true;
+}
+
+bool value_slowlog(struct reading *r, const struct setting *s, void *to)
+{
+    set_text(to, strcmp(s->value, "-") == 0 ? NULL : text_to_path(s->value, r->config->directory));
     return true;
 }
 

@@ -27,6 +27,7 @@ struct key {
     const char *later;          /* words that are not supported yet, a space between; "*": any other */
     unsigned only;              /* the set of variants that have this key, see keys_finish(); 0: all */
     bool repeats;
+    bool renews; /* of a pool: processes with another value have to be replaced by others */
     bool may_be_empty;
 };
 
@@ -36,6 +37,7 @@ value_parse value_fronts;          /* a count, or auto: unsigned */
 value_parse value_size;            /* uint64_t, bytes */
 value_parse value_duration;        /* uint64_t, milliseconds */
 value_parse value_seconds;         /* uint64_t */
+value_parse value_priority;        /* int: -20 to 19 */
 value_parse value_switch;          /* bool */
 value_parse value_choice;          /* an enum, by key.words */
 value_parse value_as_is;           /* key.words all say what is the case anyway; nothing is stored */
@@ -60,6 +62,7 @@ value_parse value_interpreter; /* struct config_pairs: interpreter[.suffix] = a 
 value_parse value_command;     /* struct config_words: argv, its first word likewise; or "$script" alone */
 
 value_parse value_log;        /* char *: absolute path, or "-" */
+value_parse value_slowlog;    /* the same, or NULL for "-" */
 value_parse value_access_log; /* the same, or NULL: off */
 
 #endif

@@ -429,7 +429,7 @@ static struct http *make_http(struct front *front)
         .error_page = error_page,
         .refused = on_refused,
         .arg = front,
-        .counters = &front->start->scoreboard->fronts[front->start->number],
+        .counters = &front->start->scoreboard->fronts[front->start->number].counters,
     };
 
     if (options.max_connections == 0)

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "process/examine.h"
-#include "process/scoreboard.h"
+#include "base/scoreboard.h"
 
 static const char *const stages[] = {
     [SPAWN_SOCKET] = "its socket could not be made",

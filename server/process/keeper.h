@@ -13,7 +13,7 @@
 
 #include "base/span.h"
 #include "config.h"
-#include "process/scoreboard.h"
+#include "base/scoreboard.h"
 
 /* What a front starts with. All of it lives as long as the front. */
 struct front_start {

@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-enum { LENDER_FRONTS = 64 };
+enum { LENDER_FRONTS = 128 };
 
 struct lender_share {
     bool is_here;

@@ -120,9 +120,9 @@ static enum verdict judge(const struct program *program, const struct scoreboard
 {
     bool was_killed = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
 
-    if (scoreboard->served[program->index] > 0 || clock_us() - program->started_us >= YOUNG_US || was_killed)
+    if (scoreboard->processes[program->index].served > 0 || clock_us() - program->started_us >= YOUNG_US || was_killed)
         return VERDICT_FINE;
-    return status == 0 && scoreboard->given[program->index] > 0 ? VERDICT_QUIET : VERDICT_FAILED;
+    return status == 0 && scoreboard->processes[program->index].given > 0 ? VERDICT_QUIET : VERDICT_FAILED;
 }
 
 /* One that nobody has ended has ended: what becomes of its place? */
@@ -135,7 +135,7 @@ static void replace(struct pool *pool, const struct program *program, int status
     diagnose_limited_end(end, sizeof end, status, &pool->config->rlimits, usage);
     if (status != 0 || verdict == VERDICT_FAILED)
         log_warning("pool %s: process %d %s after %u requests", pool->config->name, (int)program->pid, end,
-                    (unsigned)scoreboard->served[program->index]);
+                    (unsigned)scoreboard->processes[program->index].served);
     if (verdict == VERDICT_FAILED) {
         snprintf(cause, sizeof cause, "%s %s at once", program_of(pool), end);
         note_failure(pool, cause);
@@ -235,8 +235,8 @@ static int start_one(struct pool *pool)
     if (listener >= 0)
         close(listener); /* the process alone has it: when it dies, connecting is refused */
     if (error == 0) {
-        scoreboard->given[process->program.index] = 0;
-        scoreboard->served[process->program.index] = 0;
+        scoreboard->processes[process->program.index].given = 0;
+        scoreboard->processes[process->program.index].served = 0;
         TAILQ_INSERT_TAIL(&pool->processes, process, next);
         pool->n_processes++;
         pool->n_live++;

@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 #include "process/cgroup.h"
-#include "process/scoreboard.h"
+#include "base/scoreboard.h"
 
 enum { WARDS_PATH = 80 };
 

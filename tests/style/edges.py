@@ -16,7 +16,7 @@ ALLOWED = {
     "log": "base",
     "access": "base config log",
     "http": "base log access",
-    "process": "base config log",
+    "process": "base config log fastcgi/policy.h",
     "site": "base config log http",
     "gateway": "base config log access http site",
     "cgi": "base config log process gateway/run.h gateway/queue.h",

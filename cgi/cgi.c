@@ -25,14 +25,18 @@
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/holders.h"
 #include "base/memory.h"
+#include "base/places.h"
 #include "cgi/environment.h"
 #include "gateway/queue.h"
+#include "log.h"
 
 enum {
     SCRATCH = 65536,
     GRACE_CLOSED_MS = 250,
     GRACE_EXITED_MS = 1000,
+    QUEUE_MOST = 200000, /* whatever else may be; holders_is_full() knows the limit */
 };
 
 enum cgi_state {
@@ -70,11 +74,14 @@ struct cgi {
     struct borrower borrower;
     struct cgi_options options;
     struct queue queue;
+    struct account account;
     TAILQ_HEAD(, cgi_run) runs;
     unsigned n_slots; /* on loan here and not in use */
     unsigned n_owed;  /* recalled, to be returned when free */
+    bool is_yielding; /* what no request waits for goes back */
     uint32_t last_id;
     int null_fd;
+    struct holders holders; /* what is told when the queue is full, or has been for too long */
     char scratch[SCRATCH];
 };
 
@@ -83,21 +90,23 @@ struct cgi {
 static void tell_if_nobody_waits(struct cgi *cgi)
 {
     if (cgi->queue.n == 0)
-        link_want(cgi->options.link, cgi->options.number, 0);
+        link_want(cgi->options.link, cgi->options.number, 0, false);
 }
 
 static void begin(struct cgi_run *run);
 
-/* Slots that are free go to where they were recalled for, then to those that wait. */
+/* Slots that are free go to where they were recalled for, then to those that wait; what nobody needs goes back, too,
+ * when the front drains. */
 static void use_slots(struct cgi *cgi)
 {
-    unsigned back = cgi->n_owed < cgi->n_slots ? cgi->n_owed : cgi->n_slots;
+    unsigned owed = cgi->n_owed < cgi->n_slots ? cgi->n_owed : cgi->n_slots;
+    unsigned back = cgi->is_yielding && cgi->queue.n == 0 ? cgi->n_slots : owed;
 
     if (back > 0) {
-        cgi->n_owed -= back;
+        cgi->n_owed -= owed;
         cgi->n_slots -= back;
-        link_say(cgi->options.link, MESSAGE_RETURN, cgi->options.number, 0, back);
-        link_still_want(cgi->options.link, cgi->options.number, cgi->queue.n);
+        link_give(cgi->options.link, MESSAGE_RETURN, cgi->options.number, 0, back, owed);
+        link_still_want(cgi->options.link, cgi->options.number, cgi->queue.n, false);
     }
     while (cgi->n_slots > 0) {
         struct queue_entry *entry = queue_take(&cgi->queue);
@@ -140,6 +149,7 @@ static void finish(struct cgi_run *run)
     buffer_free(&run->input);
     TAILQ_REMOVE(&cgi->runs, run, next);
     cgi->n_slots += run->is.has_slot;
+    account_set_active(&cgi->account, cgi->account.n_active - run->is.has_slot);
     run->run.up->ended(run->run.arg, &run->result);
     free(run);
     use_slots(cgi);
@@ -180,6 +190,14 @@ static void end_program(struct cgi_run *run)
 
 /* ---- pipes ---- */
 
+static void note_started(struct cgi_run *run)
+{
+    if (run->run.started_us != 0)
+        return;
+    run->run.started_us = clock_us();
+    place_change(run->run.request->place, REQUEST_FIRST, run->run.started_us);
+}
+
 static void on_out(evutil_socket_t fd, short what, void *arg)
 {
     struct cgi_run *run = arg;
@@ -193,8 +211,7 @@ static void on_out(evutil_socket_t fd, short what, void *arg)
         output_is_over(run);
         return;
     }
-    if (run->run.started_us == 0) /* the keeper's word of it is on its way */
-        run->run.started_us = clock_us();
+    note_started(run); /* the keeper's word of it is on its way */
     if (run->state == CGI_EXITED) { /* a child of it goes on */
         static const struct timeval exited = {GRACE_EXITED_MS / 1000, GRACE_EXITED_MS % 1000 * 1000};
         event_add(run->grace, &exited);
@@ -339,6 +356,8 @@ static void begin(struct cgi_run *run)
     run->state = CGI_STARTING;
     run->is.has_slot = true;
     cgi->n_slots--;
+    account_set_active(&cgi->account, cgi->account.n_active + 1);
+    place_change(run->run.request->place, REQUEST_START, run->run.granted_us);
     if (script.len >= sizeof message.text || make_descriptors(run, theirs) != 0) {
         run->result.cause = RUN_BROKEN;
         run->result.why = "no descriptors are left for its pipes";
@@ -436,17 +455,19 @@ static void receive(struct borrower *borrower, const struct message *message, co
     if (message->kind == MESSAGE_LOAN) {
         cgi->n_slots += message->n;
         use_slots(cgi);
-        link_still_want(cgi->options.link, cgi->options.number, cgi->queue.n);
+        link_still_want(cgi->options.link, cgi->options.number, cgi->queue.n, false);
     } else if (message->kind == MESSAGE_RECALL) {
         cgi->n_owed += message->n;
         use_slots(cgi);
+    } else if (message->kind == MESSAGE_ALONE) {
+        link_still_want(cgi->options.link, cgi->options.number, cgi->queue.n, false);
     } else if (run == NULL) {
         return;
     } else if (message->kind == MESSAGE_STARTED) {
         run->state = CGI_RUNNING;
         run->run.pid = message->pid;
-        if (run->run.started_us == 0)
-            run->run.started_us = clock_us();
+        place_set_pid(run->run.request->place, message->pid);
+        note_started(run);
     } else if (message->kind == MESSAGE_REFUSED) {
         on_refused(run, message);
     } else if (message->kind == MESSAGE_EXITED) {
@@ -544,9 +565,12 @@ static void on_expired(struct queue_entry *entry)
 {
     struct cgi_run *run = (struct cgi_run *)((char *)entry - offsetof(struct cgi_run, entry));
 
+    const char *told = holders_expired(&run->cgi->holders, run->cgi->options.route->queue_timeout_ms);
+
+    if (told != NULL)
+        log_warning("%s", told);
     tell_if_nobody_waits(run->cgi);
     run->result.cause = RUN_QUEUE_TIMEOUT;
-    run->result.why = "waited for queue_timeout, with max_running programs running";
     finish(run);
 }
 
@@ -563,16 +587,20 @@ static struct run *open_run(struct runner *runner, const struct run_request *req
     run->result = (struct run_result){.why = "", .exit_code = -1, .cpu_us = UINT64_MAX, .max_rss_kib = UINT64_MAX};
     bool must_wait = cgi->n_slots <= cgi->n_owed || cgi->queue.n > 0; /* free slots may be promised already */
 
-    if (must_wait && !queue_add(&cgi->queue, &run->entry)) {
+    if (must_wait && (holders_is_full(&cgi->holders, cgi->queue.n, cgi->options.route->queue) ||
+                      !queue_add(&cgi->queue, &run->entry))) {
+        const char *told = holders_full(&cgi->holders);
+
+        if (told != NULL)
+            log_warning("%s", told);
         free(run);
-        refusal_out->cause = RUN_QUEUE_FULL;
-        refusal_out->why = "max_running programs are running, and as many requests as queue = allows are waiting";
+        *refusal_out = (struct run_result){.cause = RUN_QUEUE_FULL, .why = ""};
         return NULL;
     }
     run->grace = evtimer_new(cgi->options.base, on_grace, run);
     TAILQ_INSERT_TAIL(&cgi->runs, run, next);
     if (run->entry.is_waiting) {
-        link_want(cgi->options.link, cgi->options.number, cgi->queue.n);
+        link_want(cgi->options.link, cgi->options.number, cgi->queue.n, false);
         return &run->run;
     }
     begin(run);
@@ -585,10 +613,19 @@ struct cgi *cgi_create(const struct cgi_options *options)
 
     cgi->options = *options;
     cgi->runner.open = open_run;
+    cgi->runner.account = &cgi->account;
+    account_init(&cgi->account, options->scoreboard, options->front);
     cgi->borrower.message = receive;
     cgi->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     TAILQ_INIT(&cgi->runs);
-    queue_init(&cgi->queue, options->base, options->route->queue, options->route->queue_timeout_ms * 1000, on_expired);
+    cgi->holders = (struct holders){.scoreboard = options->scoreboard,
+                                    .pool = options->number,
+                                    .front = options->front,
+                                    .what = "route",
+                                    .name = options->route->text};
+    queue_init(&cgi->queue, options->base, QUEUE_MOST, options->route->queue_timeout_ms * 1000, on_expired);
+    cgi->queue.account = &cgi->account;
+    account_open(&cgi->account, options->number, options->route->max_running);
     link_attach(options->link, options->number, &cgi->borrower);
     return cgi;
 }
@@ -601,9 +638,17 @@ void cgi_destroy(struct cgi *cgi)
         run->result.cause = RUN_STOPPED;
         finish(run);
     }
+    account_close(&cgi->account);
     queue_finish(&cgi->queue);
+    holders_finish(&cgi->holders);
     close(cgi->null_fd);
     free(cgi);
+}
+
+void cgi_yield(struct cgi *cgi)
+{
+    cgi->is_yielding = true;
+    use_slots(cgi);
 }
 
 struct runner *cgi_runner(struct cgi *cgi)

@@ -7,6 +7,7 @@
 
 #include <event2/event.h>
 
+#include "base/scoreboard.h"
 #include "config.h"
 #include "gateway/run.h"
 #include "process/link.h"
@@ -14,6 +15,8 @@
 struct cgi_options {
     struct event_base *base;
     struct link *link;
+    struct scoreboard *scoreboard;
+    unsigned front; /* its number on the scoreboard */
     const struct config_route *route;
     unsigned number; /* of its pool of slots */
 };
@@ -23,5 +26,8 @@ struct cgi;
 struct cgi *cgi_create(const struct cgi_options *options);
 void cgi_destroy(struct cgi *cgi);
 struct runner *cgi_runner(struct cgi *cgi);
+
+/* The front drains: slots that no request waits for go back to the keeper, from now on at once. */
+void cgi_yield(struct cgi *cgi);
 
 #endif

@@ -15,6 +15,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#include "fastcgi/balance.h"
 
 enum {
     KEEP_IDLE_MS = 250,
@@ -27,12 +31,13 @@ enum {
 };
 
 struct fastcgi_pool;
+struct health_query;
 struct peer;
+struct seat_row;
 
 struct application {
     struct fastcgi_pool *pool;
     unsigned n_peers;           /* connections to a server */
-    uint64_t failed_us;         /* clock_us() of its last failure to take one; 0: none */
     unsigned n_waiting;         /* new connections without a byte of their first answer */
     unsigned n_closed;          /* connections in a row that were closed behind their first answer */
     unsigned n_not_kept;        /* requests since, each on a connection of its own */
@@ -41,6 +46,26 @@ struct application {
     uint64_t asked_us;          /* when it was asked what it offers; 0: never */
     bool cannot_multiplex;      /* although it says so */
     struct values_query *query; /* under way */
+    unsigned n_unanswered;      /* questions in a row */
+    bool must_ask;              /* a server that is full: when one of its connections is done, instead of that */
+
+    /* Of a server: see servers.h. */
+    TAILQ_ENTRY(application) next; /* in servers->leaving */
+    struct balance_server as;
+    const struct config_remote *remote; /* the entry that leads to it */
+    struct sockaddr_storage address;
+    socklen_t len;
+    char text[120];
+    unsigned limit;                   /* connections, over all fronts */
+    unsigned n_idle;                  /* of n_peers */
+    unsigned n_checks;                /* connections of other questions: health, what it offers */
+    unsigned n_others, n_others_busy; /* connections of other fronts, when they were looked at last */
+    struct seat_row *row;             /* NULL: it is counted for this front alone */
+    struct health_query *check;       /* under way */
+    uint64_t checked_us, told_us;     /* of health requests: asked by this front; answered to any; 0: never */
+    bool is_named;                    /* its entry leads to it */
+    bool is_leaving;                  /* no entry does any more: no new requests */
+    bool is_wanted, is_awaited;       /* a request here waits for a place; and the other fronts were told so */
 };
 
 /* ---- keep.c ---- */
@@ -61,5 +86,8 @@ bool keep_on(struct peer *peer);
 
 /* A request has to wait: asks the applications that are busy whether a connection can take more than one. */
 void offer_ask(struct fastcgi_pool *pool);
+
+/* A connection to a server is gone: asks it, if that was waited for. */
+void offer_ask_now(struct application *application);
 
 #endif

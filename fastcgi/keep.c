@@ -1,4 +1,6 @@
 #include "base/clock.h"
+#include "base/counters.h"
+#include "base/seats.h"
 #include "fastcgi/inside.h"
 
 static bool is_server(const struct peer *peer)
@@ -30,6 +32,8 @@ void keep_served(struct peer *peer)
     peer->n_served++;
     if (is_server(peer))
         peer->served_us = clock_us();
+    if (application->row != NULL)
+        counter_add(&application->row->n_requests, 1);
     if (peer->n_served < 2)
         return;
     application->keeps = true;
@@ -49,7 +53,8 @@ static bool give_way(const struct peer *peer)
     struct peer *other;
 
     TAILQ_FOREACH(other, &peer->pool->others, next)
-    if (other->server == peer->server && other->is.waiting && now - other->waiting_since_us > KEEP_PATIENCE_US) {
+    if (other->application == peer->application && other->is.waiting &&
+        now - other->waiting_since_us > KEEP_PATIENCE_US) {
         keep_heard(other);
         return true;
     }
@@ -93,6 +98,8 @@ bool keep_on(struct peer *peer)
     if (closes_them(application) || peer->n_served >= KEEP_REQUESTS)
         return false;
     if (application->n_waiting > 0 && give_way(peer))
+        return false;
+    if ((application->must_ask && application->keeps) || servers_must_give(application))
         return false;
     start_timer(peer);
     return true;

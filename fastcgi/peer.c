@@ -10,9 +10,9 @@
  *                   another peer       EOF: crashed,            v
  *                                      or tried again       it is ended
  *
- * A kept connection that closes before a byte of the answer came was closed by the application while our request was on
- * its way: the request goes, once more, to a fresh one. Anything else that ends a connection within a request is a
- * crash.
+ * A kept connection that closes before a byte of the answer came was mostly closed by the application while our
+ * request was on its way: then the request goes, once more, to a fresh one. Whether a process of ours had begun with
+ * it, its end tells: pool_on_lost(). Anything else that ends a connection within a request is a crash.
  *
  * Of several requests on one connection, each has an id that was not used on it before: so what is said too late of one
  * that is over is not taken for another's.
@@ -25,10 +25,10 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "fastcgi/inside.h"
+#include "fastcgi/dial.h"
+#include "fastcgi/tell.h"
 
 enum {
-    PIPE_PIECES = 16, /* reads that empty a full pipe */
     DATA_PIECES = 16, /* of a filter's file, in one turn of the loop */
 };
 
@@ -43,6 +43,8 @@ static void change_state(struct peer *peer, enum peer_state next)
 
     if (!allowed[peer->state][next])
         abort();
+    if ((peer->state == PEER_IDLE) != (next == PEER_IDLE))
+        pool_note_active(peer->pool, next == PEER_IDLE ? -1 : 1);
     peer->state = next;
 }
 
@@ -54,8 +56,8 @@ bool peer_is_shared(const struct peer *peer)
 /* One that has not yet answered an abort may be stuck; one that is not read for now would stall the new request. */
 bool peer_has_lane(const struct peer *peer)
 {
-    return peer->state == PEER_BUSY && peer->depth == 0 && !peer->is.gone && !peer->is.tainted && !peer->is.deaf &&
-           peer->n_orphans == 0 && peer->n_holding == 0 && peer_application(peer)->keeps &&
+    return peer->state == PEER_BUSY && peer->depth == 0 && !peer->is.gone && !peer->is.retiring && !peer->is.tainted &&
+           !peer->is.deaf && peer->n_orphans == 0 && peer->n_holding == 0 && peer_application(peer)->keeps &&
            peer->n_runs < peer_application(peer)->lanes;
 }
 
@@ -67,7 +69,11 @@ static void on_writable(evutil_socket_t fd, short what, void *arg);
 /* Forgets the connection. Its runs, if any, are the caller's to deal with. */
 static void disconnect(struct peer *peer)
 {
-    peer->n_orphans = 0;
+    if (peer->n_orphans > 0) {
+        peer->n_orphans = 0;
+        tell_count(peer);
+    }
+    peer->cpu_us = UINT64_MAX;
     keep_heard(peer);
     if (peer->fd < 0)
         return;
@@ -86,15 +92,13 @@ static void disconnect(struct peer *peer)
 static int connect_to(struct peer *peer)
 {
     struct event_base *base = peer->pool->options.base;
-    int fd = socket(peer->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unsigned timeout_ms = peer->id == 0 ? (unsigned)peer->pool->config->connect_timeout_ms : 0;
+    int fd;
 
-    if (fd < 0)
-        return -errno;
-    int error = connect(fd, (const struct sockaddr *)&peer->address, peer->address_len) == 0 ? 0 : -errno;
-    if (error != 0 && error != -EINPROGRESS) {
-        close(fd);
+    peer->connecting_us = clock_us();
+    int error = dial((const struct sockaddr *)&peer->address, peer->address_len, timeout_ms, &fd);
+    if (error != 0 && error != -EINPROGRESS)
         return error;
-    }
     peer->fd = fd;
     peer->reader = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, peer);
     peer->writer = event_new(base, fd, EV_WRITE, on_writable, peer);
@@ -122,15 +126,17 @@ static void attach(struct peer *peer, struct fastcgi_run *run)
     run->peer = peer;
     run->id = ++peer->last_id != 0 ? peer->last_id : ++peer->last_id;
     run->run.pid = peer->pid;
-    run->run.granted_us = run->run.is_granted ? run->run.granted_us : clock_us();
-    if (peer->id != 0)
-        counter_step(&peer->pool->options.scoreboard->processes[peer->index].given);
+    run->begun_us = clock_us();
+    run->run.granted_us = run->run.is_granted ? run->run.granted_us : run->begun_us;
+    tell_given(peer, run);
+    loans_given(peer);
 }
 
 static void detach(struct peer *peer, struct fastcgi_run *run)
 {
     TAILQ_REMOVE(&peer->runs, run, next);
     peer->n_runs--;
+    tell_taken(peer, run);
     run->peer = NULL;
     if (run->is.holding) {
         run->is.holding = false;
@@ -248,6 +254,7 @@ void peer_send(struct peer *peer)
 static void note_start(struct peer *peer, struct fastcgi_run *run, bool is_kept)
 {
     run->run.started_us = is_kept ? run->run.granted_us : clock_us();
+    tell_connected(run);
     change_state(peer, PEER_BUSY);
     peer_send(peer);
 }
@@ -258,15 +265,28 @@ static bool must_be_new(const struct peer *peer, const struct fastcgi_run *run)
     return run->is.fresh || (peer->id == 0 && run->run.request->has_input && !peer_application(peer)->keeps);
 }
 
+static const struct timeval *connect_timeout(const struct peer *peer, struct timeval *timeout)
+{
+    uint64_t ms = peer->pool->config->connect_timeout_ms;
+
+    *timeout = (struct timeval){(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
+    return timeout;
+}
+
 int peer_serve(struct peer *peer, struct fastcgi_run *run)
 {
+    struct timeval timeout;
+
     if (peer->state == PEER_IDLE && must_be_new(peer, run))
         disconnect(peer);
     bool is_kept = peer->fd >= 0;
+    tell_coming(peer);
     int error = is_kept ? 0 : connect_to(peer);
 
-    if (error != 0 && error != -EINPROGRESS)
+    if (error != 0 && error != -EINPROGRESS) {
+        tell_count(peer);
         return error;
+    }
     attach(peer, run);
     if (!is_kept)
         keep_waits(peer);
@@ -276,7 +296,7 @@ int peer_serve(struct peer *peer, struct fastcgi_run *run)
         return 0;
     }
     change_state(peer, PEER_CONNECTING);
-    event_add(peer->writer, NULL);
+    event_add(peer->writer, peer->id == 0 ? connect_timeout(peer, &timeout) : NULL);
     return 0;
 }
 
@@ -301,12 +321,10 @@ static void tell_drained(struct peer *peer)
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
     struct peer *peer = arg;
-    int error = 0;
-    socklen_t len = sizeof error;
 
-    (void)what;
     if (peer->state == PEER_CONNECTING) {
-        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+        int error = (what & EV_TIMEOUT) != 0 ? ETIMEDOUT : dial_error(fd);
+
         if (error != 0) {
             pool_on_refused(peer, TAILQ_FIRST(&peer->runs), -error);
             return;
@@ -322,45 +340,13 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 
 /* ---- descriptor 2 ---- */
 
-static void take_errors(struct peer *peer, struct span bytes)
-{
-    char tag[128];
-
-    if (peer->n_runs == 1) {
-        struct fastcgi_run *run = TAILQ_FIRST(&peer->runs);
-
-        run->run.up->errors(run->run.arg, bytes);
-        return;
-    }
-    int len = snprintf(tag, sizeof tag, "[pool %.64s, process %ld]", peer->pool->config->name, peer->pid);
-    if (bytes.len > 0)
-        log_stream_add(&peer->errors_log, (struct span){tag, (size_t)len}, bytes);
-    else
-        log_stream_end(&peer->errors_log, (struct span){tag, (size_t)len});
-}
-
-/* What is in the pipe, and no more than fits in one: a writer that never rests must not keep us here. */
-static void read_errors(struct peer *peer)
-{
-    char bytes[4096];
-    ssize_t n = 1;
-
-    for (int i = 0; i < PIPE_PIECES && n > 0 && peer->errors_fd >= 0; i++) {
-        n = read(peer->errors_fd, bytes, sizeof bytes);
-        if (n > 0)
-            take_errors(peer, (struct span){bytes, (size_t)n});
-        else if (n == 0)
-            event_del(peer->errors);
-    }
-}
-
 static void on_errors(evutil_socket_t fd, short what, void *arg)
 {
     struct peer *peer = arg;
 
     (void)fd, (void)what;
     enter(peer);
-    read_errors(peer);
+    peer_read_errors(peer);
     leave(peer);
 }
 
@@ -408,9 +394,9 @@ static void end_by_status(struct peer *peer, struct fastcgi_run *run, unsigned s
 static void on_end_request(struct peer *peer, struct fastcgi_run *run, const struct record_event *event)
 {
     keep_served(peer);
+    run->result.cpu_us = tell_answered(peer, run);
     take_off(peer, run);
-    if (peer->id != 0)
-        counter_step(&peer->pool->options.scoreboard->processes[peer->index].served);
+    loans_answered(peer);
     run->result.exit_code = (int)event->app_status;
     end_by_status(peer, run, event->protocol_status);
 }
@@ -436,6 +422,7 @@ static void on_stranger(struct peer *peer, const struct record_event *event)
     if (is_orphan(peer, event->id, &index)) {
         if (event->kind == RECORD_WHOLE && event->type == RECORD_END_REQUEST)
             peer->orphans[index] = peer->orphans[--peer->n_orphans];
+        tell_count(peer);
         if (peer->n_orphans == 0 && !is_shared)
             disconnect(peer); /* it may not have read all of the request */
         return;
@@ -471,7 +458,7 @@ static void take_event(struct peer *peer, const struct record_event *event, bool
     bool is_end = event->kind == RECORD_WHOLE && event->type == RECORD_END_REQUEST;
 
     if (is_end)
-        read_errors(peer); /* before the request that they belong to is over; it may be stopped in that */
+        peer_read_errors(peer); /* before the request that they belong to is over; it may be stopped in that */
     struct fastcgi_run *run = find_run(peer, event->id);
     if (event->kind == RECORD_BAD) {
         give_up(peer, event->why);
@@ -485,6 +472,7 @@ static void take_event(struct peer *peer, const struct record_event *event, bool
     }
     trace_received(run->trace, event);
     keep_heard(peer);
+    servers_heard(peer, run);
     if (is_end) {
         on_end_request(peer, run, event);
         return;
@@ -533,31 +521,45 @@ static void take_records(struct peer *peer, struct span input)
     keep_promises(peer);
 }
 
-/* The connection has ended. A request that it had was killed with it, or never read. */
-static void on_eof(struct peer *peer)
+static void end_by_eof(struct peer *peer, struct fastcgi_run *run, int error)
 {
-    bool was_draining = peer->state == PEER_DRAINING, is_alone = peer->n_runs == 1;
-    struct fastcgi_run *run;
+    const char *why = error == ETIMEDOUT   ? "cannot be reached any more"
+                      : run->is.has_output ? "closed its connection within its answer"
+                                           : "closed its connection without an answer";
+
+    if (!run->is.has_output)
+        servers_failed(peer, run, why);
+    pool_end_run(run, RUN_CRASHED, why);
+}
+
+/* The connection has ended, by that error if it is not 0. A request that it had was killed with it, or never read; of
+ * one whose host is gone, nobody knows. */
+static void on_eof(struct peer *peer, int error)
+{
+    struct fastcgi_run *run, *doubted = NULL;
+    bool is_alone = peer->n_runs == 1 && error != ETIMEDOUT, had_runs = peer->n_runs > 0;
 
     enter(peer);
     keep_closed(peer);
-    read_errors(peer);
+    peer_read_errors(peer);
     while ((run = TAILQ_FIRST(&peer->runs)) != NULL) {
         detach(peer, run);
-        if (is_alone && !run->is.has_output && peer->n_served > 0 && run->is.replayable) {
-            run->is.fresh = peer->id == 0; /* a server's others may be as stale; a process's is another process's */
+        bool is_stale = is_alone && !run->is.has_output && peer->n_served > 0 && run->is.replayable;
+
+        if (is_stale && peer->id != 0) {
+            doubted = run;
+        } else if (is_stale) {
+            run->is.fresh = true; /* the server's other connections may be as stale */
             run->run.retries++;
             pool_put_back(run);
         } else {
-            pool_end_run(run, RUN_CRASHED,
-                         run->is.has_output ? "closed its connection within its answer"
-                                            : "closed its connection without an answer");
+            end_by_eof(peer, run, error);
         }
     }
     peer_reset(peer);
     peer->depth--;
     peer->is.doomed = false;
-    pool_on_lost(peer, was_draining);
+    pool_on_lost(peer, doubted, had_runs);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -567,14 +569,16 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
     (void)what;
     if (peer->state == PEER_CONNECTING) {
-        pool_on_refused(peer, TAILQ_FIRST(&peer->runs), -ECONNREFUSED);
+        int error = dial_error(fd);
+
+        pool_on_refused(peer, TAILQ_FIRST(&peer->runs), error != 0 ? -error : -ECONNREFUSED);
         return;
     }
     ssize_t n = recv(fd, pool->scratch, FASTCGI_SCRATCH, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0 || peer->state == PEER_IDLE) { /* what comes unasked for ends the connection as well */
-        on_eof(peer);
+        on_eof(peer, n < 0 ? (errno == EHOSTUNREACH || errno == ENETUNREACH ? ETIMEDOUT : errno) : 0);
         return;
     }
     enter(peer);
@@ -612,6 +616,7 @@ void peer_reset(struct peer *peer)
 /* What it still says of the run is thrown away; the id is not forgotten before its end has come. */
 static void orphan(struct peer *peer, struct fastcgi_run *run)
 {
+    peer->cpu_us = UINT64_MAX;
     peer->orphans[peer->n_orphans++] = run->id; /* there is room: no more runs are taken than there are lanes */
     detach(peer, run);
 }
@@ -622,6 +627,8 @@ void peer_abandon(struct peer *peer, struct fastcgi_run *run, bool at_once)
 {
     bool is_connecting = peer->state == PEER_CONNECTING;
 
+    if (at_once && !run->is.has_output)
+        servers_failed(peer, run, "has not answered in time");
     enter(peer);
     if (peer_is_shared(peer) && !is_connecting) {
         request_abort(run);
@@ -649,22 +656,13 @@ void peer_watch_errors(struct peer *peer, int fd)
     event_add(peer->errors, NULL);
 }
 
-static void close_errors(struct peer *peer)
-{
-    if (peer->errors_fd < 0)
-        return;
-    read_errors(peer);
-    take_errors(peer, (struct span){"", 0});
-    event_free(peer->errors);
-    close(peer->errors_fd);
-}
-
 struct peer *peer_create(struct fastcgi_pool *pool, const struct sockaddr *address, socklen_t len)
 {
     struct peer *peer = memory_zeroed(1, sizeof *peer);
 
     TAILQ_INIT(&peer->runs);
     peer->pool = pool;
+    peer->application = &pool->application;
     peer->fd = peer->errors_fd = -1;
     memcpy(&peer->address, address, len);
     peer->address_len = len;
@@ -675,7 +673,8 @@ struct peer *peer_create(struct fastcgi_pool *pool, const struct sockaddr *addre
 void peer_destroy(struct peer *peer)
 {
     disconnect(peer);
-    close_errors(peer);
+    peer_close_errors(peer);
+    proof_cancel(peer);
     event_free(peer->grace);
     if (peer->idle != NULL)
         event_free(peer->idle);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/buffer.h"
 #include "base/span.h"
@@ -35,21 +36,32 @@ struct peer {
     TAILQ_ENTRY(peer) next;
     struct fastcgi_pool *pool;
     enum peer_state state;
-    struct sockaddr_storage address;
     socklen_t address_len;
-    size_t server;  /* its index, of a server's; else 0 */
-    uint32_t id;    /* of one on loan; 0: a server's */
-    uint32_t index; /* its place on the scoreboard */
+    struct sockaddr_storage address;
+    struct application *application; /* what is known of what it is a process of, or connected to */
+    uint32_t id;                     /* of one on loan; 0: a server's */
+    uint32_t index;                  /* its place on the scoreboard */
+    uint32_t soft, hard; /* requests, in all, after which it is spent, and after which it gets no more; 0: no limit */
     long pid;
-    unsigned depth; /* calls at work on it: it is neither destroyed nor given another request meanwhile */
+    int end_status;              /* with is.gone: as wait(2) has it */
+    struct fastcgi_run *doubted; /* with is.asked: its run, which a kept connection has ended under: has it begun? */
+    uint32_t behind;             /* a process that has died, and whose request waits for this one; 0: none */
+    struct proof *proof;         /* with is.untried */
+    uint64_t measured_us;        /* clock_us() when the keeper was last told that it was used */
+    unsigned depth;              /* calls at work on it: it is neither destroyed nor given another request meanwhile */
     struct {
-        bool idle : 1;    /* in pool->idle, else in pool->others */
-        bool resting : 1; /* it has closed a kept connection, and may be about to exit */
-        bool gone : 1;    /* the keeper has told its end */
-        bool doomed : 1;  /* pool_on_grace() is due */
-        bool tainted : 1; /* has spoken of requests that it was not given: no more on this connection */
-        bool deaf : 1;    /* the other end reads no more */
-        bool waiting : 1; /* a new connection that has had no byte of its first answer: see keep.c */
+        bool idle : 1;      /* in pool->idle, else in pool->others */
+        bool gone : 1;      /* the keeper has told its end */
+        bool asked : 1;     /* the keeper was asked whether it lives; it gets no request meanwhile */
+        bool untried : 1;   /* gets no request before it has proven itself: proof.c */
+        bool fresh : 1;     /* has never answered: the keeper is to be told when it has */
+        bool spent : 1;     /* the keeper was told that it has had its requests */
+        bool retiring : 1;  /* gets no more, and goes back when it is free */
+        bool doomed : 1;    /* pool_on_grace() is due */
+        bool tainted : 1;   /* has spoken of requests that it was not given: no more on this connection */
+        bool deaf : 1;      /* the other end reads no more */
+        bool has_clock : 1; /* .cpu_clock is its process's */
+        bool waiting : 1;   /* a new connection that has had no byte of its first answer: see keep.c */
     } is;
 
     int fd; /* -1: not connected */
@@ -61,9 +73,12 @@ struct peer {
     unsigned n_orphans;
     uint16_t last_id;
     unsigned n_served;                    /* on this connection */
+    uint64_t connecting_us;               /* clock_us(): since when, or when it was */
     uint64_t waiting_since_us, served_us; /* clock_us(): with is.waiting; of the last END_REQUEST */
     struct record_reader records;
-    struct buffer out; /* to be sent */
+    struct buffer out;   /* to be sent */
+    uint64_t cpu_us;     /* what .cpu_clock showed when the last request was answered; UINT64_MAX: not known */
+    clockid_t cpu_clock; /* of the process, with is.has_clock */
 
     int errors_fd; /* what it writes to its descriptor 2; -1: a server's */
     struct event *errors;
@@ -75,6 +90,10 @@ struct peer {
 struct peer *peer_create(struct fastcgi_pool *pool, const struct sockaddr *address, socklen_t len);
 void peer_destroy(struct peer *peer);
 void peer_watch_errors(struct peer *peer, int fd);
+
+/* errors.c: what is in the pipe of its descriptor 2, and no more than fits in one; no more is read at all. */
+void peer_read_errors(struct peer *peer);
+void peer_close_errors(struct peer *peer);
 
 /* Does its connection have more than one request at once, or may it? */
 bool peer_is_shared(const struct peer *peer);

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
+#include "base/places.h"
 #include "fastcgi/inside.h"
 
 /* ---- peers ---- */
@@ -22,6 +24,8 @@ void pool_set_idle(struct peer *peer, bool is_idle)
     if (peer->is.idle == is_idle)
         return;
     peer->is.idle = is_idle;
+    servers_note_idle(peer);
+    account_set_idle(&pool->account, is_idle ? pool->account.n_idle + 1 : pool->account.n_idle - 1);
     if (is_idle) {
         TAILQ_REMOVE(&pool->others, peer, next);
         TAILQ_INSERT_HEAD(&pool->idle, peer, next); /* the last used is the first used again: its memory is warm */
@@ -29,6 +33,13 @@ void pool_set_idle(struct peer *peer, bool is_idle)
         TAILQ_REMOVE(&pool->idle, peer, next);
         TAILQ_INSERT_HEAD(&pool->others, peer, next);
     }
+    if (peer->id != 0)
+        loans_idle_changed(pool, !is_idle);
+}
+
+void pool_note_active(struct fastcgi_pool *pool, int change)
+{
+    account_set_active(&pool->account, pool->account.n_active + (uint32_t)change);
 }
 
 void pool_add_peer(struct fastcgi_pool *pool, struct peer *peer)
@@ -41,39 +52,41 @@ void pool_add_peer(struct fastcgi_pool *pool, struct peer *peer)
 void pool_remove_peer(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
+    struct application *application = peer_application(peer);
+    bool is_server = peer->id == 0;
 
     pool_set_idle(peer, false);
+    loans_left(peer);
+    if (peer->state != PEER_IDLE)
+        pool_note_active(pool, -1);
     TAILQ_REMOVE(&pool->others, peer, next);
     pool->n_peers--;
-    if (peer->id == 0) {
-        peer_application(peer)->n_peers--;
-        pool->n_slots++;
-    }
     peer_destroy(peer);
+    if (is_server)
+        servers_closed(application);
 }
 
 /* The one with the fewest requests of those that can take one more beside them. Not while a process was recalled: it
  * would never be free. */
-static struct peer *least_busy(struct fastcgi_pool *pool)
+static struct peer *least_busy(struct fastcgi_pool *pool, const struct fastcgi_run *run)
 {
     struct peer *peer, *best = NULL;
 
     if (!pool->is_multiplexing || pool->n_owed > 0)
         return NULL;
     TAILQ_FOREACH(peer, &pool->others, next)
-    if (peer_has_lane(peer) && (best == NULL || peer->n_runs < best->n_runs))
+    if (peer_has_lane(peer) && (best == NULL || peer->n_runs < best->n_runs) &&
+        (run == NULL || pool->servers == NULL || servers_suits(run, peer_application(peer))))
         best = peer;
     return best;
 }
 
 /* A peer that can take a request now, or NULL. */
-static struct peer *ready_peer(struct fastcgi_pool *pool)
+static struct peer *ready_peer(struct fastcgi_pool *pool, struct fastcgi_run *run)
 {
-    struct peer *peer = TAILQ_FIRST(&pool->idle);
+    struct peer *peer = pool->servers != NULL ? servers_peer(pool, run) : TAILQ_FIRST(&pool->idle);
 
-    if (peer == NULL && pool->n_slots > 0)
-        peer = servers_open(pool);
-    return peer != NULL ? peer : least_busy(pool);
+    return peer != NULL ? peer : least_busy(pool, run);
 }
 
 /* ---- runs ---- */
@@ -114,9 +127,9 @@ void pool_put_back(struct fastcgi_run *run)
 {
     struct fastcgi_pool *pool = run->pool;
 
+    place_change(run->run.request->place, REQUEST_QUEUE, clock_us());
     queue_put_back(&pool->queue, &run->entry, run->run.is_granted);
-    if (pool->number >= 0)
-        link_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
+    loans_want(pool);
 }
 
 /* A connection could not be made. RUN_COMPLETE: it may be tried with another peer; else why it ends, and run->why. */
@@ -141,7 +154,7 @@ static enum served try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *r
 {
     struct peer *peer;
 
-    while ((peer = ready_peer(pool)) != NULL) {
+    while ((peer = ready_peer(pool, run)) != NULL) {
         int error = peer_serve(peer, run);
 
         if (error == 0) {
@@ -157,39 +170,63 @@ static enum served try_to_serve(struct fastcgi_pool *pool, struct fastcgi_run *r
 
 void pool_tell_if_nobody_waits(struct fastcgi_pool *pool)
 {
-    if (pool->queue.n == 0 && pool->number >= 0)
-        link_want(pool->options.link, (unsigned)pool->number, 0);
+    if (pool->queue.n > 0)
+        return;
+    servers_publish(pool);
+    loans_want(pool);
 }
 
 /* Without a look at what is promised to others: ready_peer() does the rest. */
 static bool can_serve(struct fastcgi_pool *pool)
 {
-    return !TAILQ_EMPTY(&pool->idle) || pool->n_slots > 0 || least_busy(pool) != NULL;
+    return !TAILQ_EMPTY(&pool->idle) || pool->n_slots > 0 || least_busy(pool, NULL) != NULL;
+}
+
+/* It has got a peer. */
+static void grant(struct fastcgi_run *run)
+{
+    if (!run->run.is_granted) {
+        run->run.is_granted = true;
+        run->run.up->granted(run->run.arg);
+    } else if (run->is.input_full && run->peer->state == PEER_BUSY && buffer_len(&run->peer->out) == 0) {
+        run->is.input_full = false; /* it was told "enough" while it waited for another try */
+        run->run.up->drained(run->run.arg);
+    }
+}
+
+/* The first of those that wait, unless it leaves others its turn; false: nobody could be served. */
+static bool serve_one(struct fastcgi_pool *pool)
+{
+    struct queue_entry *entry;
+
+    TAILQ_FOREACH(entry, &pool->queue.entries, next)
+    {
+        struct fastcgi_run *run = run_of(entry);
+        enum served served = try_to_serve(pool, run);
+
+        if (served == NOT_YET && servers_is_choosy(run))
+            continue;
+        if (served == NOT_YET)
+            return false;
+        queue_remove(&pool->queue, entry);
+        pool_tell_if_nobody_waits(pool);
+        if (served == NEVER)
+            pool_end_run(run, run->result.cause, run->why);
+        else
+            grant(run);
+        return true;
+    }
+    return false;
 }
 
 void pool_serve_waiting(struct fastcgi_pool *pool)
 {
     loans_pay(pool);
-    while (pool->queue.n > 0 && can_serve(pool)) {
-        struct fastcgi_run *run = run_of(queue_take(&pool->queue));
-        bool was_granted = run->run.is_granted;
-        enum served served = try_to_serve(pool, run);
-
-        if (served == NOT_YET) {
-            pool_put_back(run);
-            return;
-        }
-        pool_tell_if_nobody_waits(pool);
-        if (served == NEVER) {
-            pool_end_run(run, run->result.cause, run->why);
-        } else if (!was_granted) {
-            run->run.is_granted = true;
-            run->run.up->granted(run->run.arg);
-        } else if (run->is.input_full && run->peer->state == PEER_BUSY && buffer_len(&run->peer->out) == 0) {
-            run->is.input_full = false; /* it was told "enough" while it waited for another try */
-            run->run.up->drained(run->run.arg);
-        }
-    }
+    servers_unmark(pool);
+    while (pool->queue.n > 0 && can_serve(pool) && serve_one(pool))
+        ;
+    loans_pay(pool);
+    servers_publish(pool);
 }
 
 void fastcgi_pool_fail(struct fastcgi_pool *pool, enum run_cause cause, const char *why)
@@ -211,47 +248,80 @@ void fastcgi_pool_revive(struct fastcgi_pool *pool)
 
 static void on_expired(struct queue_entry *entry)
 {
-    pool_tell_if_nobody_waits(run_of(entry)->pool);
-    pool_end_run(run_of(entry), RUN_QUEUE_TIMEOUT, "waited for queue_timeout, with every process of the pool busy");
+    struct fastcgi_pool *pool = run_of(entry)->pool;
+    const char *why = servers_why_waiting(pool);
+    const char *told = why == NULL ? holders_expired(&pool->holders, pool->config->queue_timeout_ms) : NULL;
+
+    if (told != NULL)
+        log_warning("%s", told);
+    pool_tell_if_nobody_waits(pool);
+    pool_end_run(run_of(entry), RUN_QUEUE_TIMEOUT, why != NULL ? why : "");
 }
 
 /* ---- what peers tell ---- */
+
+/* Free for another request, as far as it may have one. */
+void pool_set_free(struct peer *peer)
+{
+    if (peer->is.gone || (peer->id == 0 && peer->fd < 0) || servers_is_failing(peer))
+        pool_remove_peer(peer);
+    else if (peer->is.retiring)
+        loans_give_back(peer);
+    else
+        pool_set_idle(peer, true);
+}
 
 void pool_on_free(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->state == PEER_IDLE && (peer->is.gone || servers_is_failing(peer)))
-        pool_remove_peer(peer);
-    else if (peer->state == PEER_IDLE)
-        pool_set_idle(peer, true);
+    if (peer->state == PEER_IDLE)
+        pool_set_free(peer);
     pool_serve_waiting(pool);
 }
 
-/* A process that closes its connection is mostly about to exit, as php-cgi does after so many requests. Were it sent
- * another request now, that could be lost with it. So the news of its exit is waited for; if none comes, its kind is
- * known to close and live on, and is never waited for again. */
-static void rest_or_set_idle(struct peer *peer)
+/* Whether a process of ours had begun with the run, its own end tells: one that has exited in good order, or lives on,
+ * had closed the connection before the request came, as php-cgi does after so many; any other was in it. */
+static void settle_doubt(struct peer *peer)
 {
-    if (peer->pool->closes_itself) {
-        pool_set_idle(peer, true);
+    struct fastcgi_run *run = peer->doubted;
+    bool has_begun = peer->is.gone && peer->end_status != 0;
+
+    if (run == NULL)
+        return;
+    peer->doubted = NULL;
+    run->doubts = NULL;
+    if (has_begun) {
+        pool_end_run(run, RUN_CRASHED, "its process has ended within the request");
         return;
     }
-    pool_set_idle(peer, false);
-    peer->is.resting = true;
-    peer_start_grace(peer, FASTCGI_REST_MS);
+    run->run.retries++;
+    pool_put_back(run);
 }
 
-void pool_on_lost(struct peer *peer, bool was_draining)
+void pool_on_fate(struct peer *peer)
+{
+    peer->is.asked = false;
+    settle_doubt(peer);
+    pool_set_free(peer);
+}
+
+/* What a process that is about to exit were given now would have to wait for the next. */
+void pool_on_lost(struct peer *peer, struct fastcgi_run *doubted, bool had_runs)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->is.gone || peer->id == 0)
+    peer->doubted = doubted;
+    if (doubted != NULL)
+        doubted->doubts = peer;
+    if (peer->id == 0)
         pool_remove_peer(peer);
-    else if (was_draining) /* it was we who have ended the connection */
-        pool_set_idle(peer, true);
+    else if (peer->is.gone)
+        pool_on_fate(peer);
+    else if (had_runs || !pool->closes_itself)
+        loans_ask(peer);
     else
-        rest_or_set_idle(peer);
+        pool_set_free(peer);
     pool_serve_waiting(pool);
 }
 
@@ -277,8 +347,7 @@ void pool_on_overloaded(struct peer *peer, struct fastcgi_run *run)
     if (may_retry && peer->n_runs > 0) {
         application->lanes = peer->n_runs;
         pool_put_back(run);
-    } else if (may_retry && peer->id == 0 && run->run.retries < peer->pool->config->servers.n) {
-        servers_failed(peer);
+    } else if (may_retry && peer->id == 0 && servers_may_try_another(run, application)) {
         pool_put_back(run);
     } else {
         pool_end_run(run, RUN_OVERLOADED, "says that it is overloaded");
@@ -289,28 +358,19 @@ void pool_on_grace(struct peer *peer)
 {
     struct fastcgi_pool *pool = peer->pool;
 
-    if (peer->is.resting) {
-        peer->is.resting = false;
-        pool->closes_itself = true;
-        pool_set_idle(peer, true);
-        pool_serve_waiting(pool);
-        return;
-    }
-    if (peer->id != 0 && !peer->is.gone) { /* else its loan has ended already */
-        link_say(pool->options.link, MESSAGE_END, (unsigned)pool->number, peer->id, 0);
-        loans_forgive(pool);
-    }
+    loans_end(peer);
     pool_remove_peer(peer);
-    link_still_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
+    loans_still_want(pool);
     pool_serve_waiting(pool);
 }
 
-/* ---- opening ---- */
-
-static size_t number_of_applications(const struct fastcgi_pool *pool)
+void fastcgi_pool_yield(struct fastcgi_pool *pool)
 {
-    return pool->config->servers.n > 0 ? pool->config->servers.n : 1;
+    pool->is_yielding = true;
+    loans_pay(pool);
 }
+
+/* ---- opening ---- */
 
 static struct run *refuse(struct fastcgi_run *run, struct run_result *refusal_out, enum run_cause cause,
                           const char *why)
@@ -323,6 +383,17 @@ static struct run *refuse(struct fastcgi_run *run, struct run_result *refusal_ou
     trace_destroy(run->trace);
     free(run);
     return NULL;
+}
+
+enum { QUEUE_MOST = 200000 }; /* whatever else may be; holders_is_full() knows the limit */
+
+static struct run *refuse_full(struct fastcgi_run *run, struct run_result *refusal_out)
+{
+    const char *told = holders_full(&run->pool->holders);
+
+    if (told != NULL)
+        log_warning("%s", told);
+    return refuse(run, refusal_out, RUN_QUEUE_FULL, "");
 }
 
 static struct run *open_run(struct runner *runner, const struct run_request *request, const struct run_up *up,
@@ -339,31 +410,25 @@ static struct run *open_run(struct runner *runner, const struct run_request *req
     run->result = (struct run_result){.why = "", .exit_code = -1, .cpu_us = UINT64_MAX, .max_rss_kib = UINT64_MAX};
     if (pool->is_down && pool->n_peers == 0)
         return refuse(run, refusal_out, pool->down_cause, pool->down_why);
-    if (pool->queue.n == 0)
+    if (pool->queue.n == 0 || servers_is_choosy(run))
         served = try_to_serve(pool, run);
     if (served == NEVER)
         return refuse(run, refusal_out, run->result.cause, run->why);
     run->run.is_granted = served == SERVED;
     if (served == SERVED)
         return &run->run;
-    if (!queue_add(&pool->queue, &run->entry))
-        return refuse(run, refusal_out, RUN_QUEUE_FULL,
-                      "every process of the pool is busy, and as many requests as queue = allows are waiting");
-    if (pool->number >= 0)
-        link_want(pool->options.link, (unsigned)pool->number, pool->queue.n);
+    if (holders_is_full(&pool->holders, pool->queue.n, pool->config->queue) || !queue_add(&pool->queue, &run->entry))
+        return refuse_full(run, refusal_out);
+    loans_want(pool);
+    servers_publish(pool);
     offer_ask(pool);
     return &run->run;
 }
 
-static void make_applications(struct fastcgi_pool *pool)
+/* Over all fronts. */
+static uint32_t capacity_of(const struct config_pool *config)
 {
-    size_t n = number_of_applications(pool);
-
-    pool->applications = memory_zeroed(n, sizeof *pool->applications);
-    for (size_t i = 0; i < n; i++) {
-        pool->applications[i].pool = pool;
-        pool->applications[i].lanes = 1;
-    }
+    return config->kind == POOL_SERVERS ? config->n_connections : config->max_children;
 }
 
 struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, const struct config_pool *config,
@@ -374,24 +439,34 @@ struct fastcgi_pool *fastcgi_pool_create(const struct fastcgi_options *options, 
     pool->options = *options;
     pool->config = config;
     pool->runner.open = open_run;
+    pool->runner.account = &pool->account;
+    account_init(&pool->account, options->scoreboard, options->front);
     pool->borrower.message = loans_receive;
     TAILQ_INIT(&pool->idle);
     TAILQ_INIT(&pool->others);
     TAILQ_INIT(&pool->completed);
     TAILQ_INIT(&pool->stopped);
     pool->end_stopped = evtimer_new(options->base, runs_on_stopped, pool);
-    make_applications(pool);
-    queue_init(&pool->queue, options->base, config->queue, config->queue_timeout_ms * 1000, on_expired);
+    pool->application = (struct application){.pool = pool, .lanes = 1};
+    queue_init(&pool->queue, options->base, QUEUE_MOST, config->queue_timeout_ms * 1000, on_expired);
+    pool->queue.account = &pool->account;
+    pool->holders = (struct holders){.front = options->front, .what = "pool", .name = config->name};
     pool->number = FASTCGI_NO_NUMBER;
     if (number != FASTCGI_NO_NUMBER)
         fastcgi_pool_number(pool, (unsigned)number);
+    if (config->servers.n > 0)
+        pool->servers = servers_create(pool);
     return pool;
 }
 
 void fastcgi_pool_number(struct fastcgi_pool *pool, unsigned number)
 {
     pool->number = (int)number;
+    pool->holders.scoreboard = pool->options.scoreboard;
+    pool->holders.pool = number;
+    account_open(&pool->account, number, capacity_of(pool->config));
     link_attach(pool->options.link, number, &pool->borrower);
+    loans_still_want(pool); /* what has waited for that */
 }
 
 /* Takes the peer out, and ends its runs, if it has any. */
@@ -404,6 +479,8 @@ static void destroy_peer(struct peer *peer)
         peer->n_runs--;
         pool_end_run(run, RUN_STOPPED, "");
     }
+    if (peer->doubted != NULL)
+        pool_end_run(peer->doubted, RUN_STOPPED, "");
     pool_remove_peer(peer);
 }
 
@@ -415,11 +492,13 @@ void fastcgi_pool_destroy(struct fastcgi_pool *pool)
         destroy_peer(TAILQ_FIRST(&pool->idle));
     while (!TAILQ_EMPTY(&pool->others))
         destroy_peer(TAILQ_FIRST(&pool->others));
+    account_close(&pool->account);
     event_free(pool->end_stopped);
     queue_finish(&pool->queue);
-    for (size_t i = 0; i < number_of_applications(pool); i++)
-        values_cancel(pool->applications[i].query);
-    free(pool->applications);
+    holders_finish(&pool->holders);
+    values_cancel(pool->application.query);
+    if (pool->servers != NULL)
+        servers_destroy(pool->servers);
     free(pool);
 }
 

@@ -16,7 +16,10 @@ struct fastcgi_options {
     struct event_base *base;
     struct link *link;
     struct scoreboard *scoreboard;
-    bool has_trace; /* the records of each request are kept, for the error log if it fails */
+    struct seats *seats;  /* this front's; NULL: servers' connections are counted for this front alone */
+    const char *resolver; /* who is asked for names: see config.h */
+    unsigned front;       /* its number on the scoreboard */
+    bool has_trace;       /* the records of each request are kept, for the error log if it fails */
 };
 
 struct fastcgi_pool;
@@ -34,6 +37,9 @@ void fastcgi_pool_number(struct fastcgi_pool *pool, unsigned number);
 
 /* No run can be served for now, because `why`: those that wait end with the cause. */
 void fastcgi_pool_fail(struct fastcgi_pool *pool, enum run_cause cause, const char *why);
+
+/* The front drains: processes and slots that no request waits for go back to the keeper, from now on at once. */
+void fastcgi_pool_yield(struct fastcgi_pool *pool);
 
 /* It may be tried again. */
 void fastcgi_pool_revive(struct fastcgi_pool *pool);

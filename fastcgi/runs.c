@@ -3,6 +3,8 @@
  */
 #include "fastcgi/inside.h"
 
+#include "base/counters.h"
+
 static bool feed(struct run *base, struct span bytes, bool last)
 {
     struct fastcgi_run *run = (struct fastcgi_run *)base;
@@ -79,8 +81,30 @@ static void stop(struct run *base, bool at_once)
         queue_remove(&run->pool->queue, &run->entry);
         pool_tell_if_nobody_waits(run->pool);
     }
+    if (run->doubts != NULL)
+        run->doubts->doubted = NULL;
+    run->doubts = NULL;
     if (run->peer != NULL)
         peer_abandon(run->peer, run, at_once);
+}
+
+/* The keeper may look at the process, and writes the log. The line may be of any bytes. */
+static void tell_slow(struct run *base, struct span line)
+{
+    struct fastcgi_run *run = (struct fastcgi_run *)base;
+    const struct fastcgi_options *options = &run->pool->options;
+    unsigned number = (unsigned)run->pool->number;
+    struct message message = {.kind = MESSAGE_SLOW, .pool = number};
+
+    if (number < SCOREBOARD_POOLS)
+        counter_add(&options->scoreboard->fronts[options->front].shares[number].n_slow, 1);
+    if (run->peer == NULL)
+        return; /* it waits for another try */
+    message.id = run->peer->id;
+    message.text_len = line.len < MESSAGE_MAX_TEXT ? line.len : MESSAGE_MAX_TEXT - 1;
+    for (size_t i = 0; i < message.text_len; i++)
+        message.text[i] = line.at[i] != '\0' ? line.at[i] : ' ';
+    link_send(options->link, &message, NULL, 0);
 }
 
 const struct run_down runs_down = {
@@ -89,4 +113,5 @@ const struct run_down runs_down = {
     .resume = resume_output,
     .stop = stop,
     .explain = explain,
+    .slow = tell_slow,
 };

@@ -74,6 +74,12 @@ void scripts_destroy(struct scripts *scripts)
     free(scripts);
 }
 
+void scripts_yield(struct scripts *scripts)
+{
+    for (unsigned i = 0; i < scripts->n; i++)
+        fastcgi_pool_yield(scripts->at[i].pool);
+}
+
 static struct script *find_or_add(struct scripts *scripts, struct span path)
 {
     for (unsigned i = 0; i < scripts->n; i++)

@@ -18,4 +18,7 @@ void scripts_destroy(struct scripts *scripts);
 /* The runner of the script at that path, relative to the route's directory. NULL: there are too many already. */
 struct runner *scripts_runner(struct scripts *scripts, struct span path);
 
+/* The front drains: what is not needed goes back. */
+void scripts_yield(struct scripts *scripts);
+
 #endif

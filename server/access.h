@@ -38,11 +38,12 @@ struct access_record {
     unsigned status;
     uint64_t bytes_in, bytes_out; /* body in; everything out, head included */
     struct span site, route;      /* as written in the configuration; empty: none */
+    unsigned route_place;         /* the route's number on the scoreboard, plus 1; 0: none */
     struct span gateway, pool;    /* "static", "cgi", "fastcgi"; pool empty where there is none */
     long pid;                     /* of the program; 0: none */
     uint64_t phase_us[N_PHASES];
-    uint64_t cpu_us;      /* of a CGI program; PHASE_NONE: not known */
-    uint64_t max_rss_kib; /* likewise */
+    uint64_t cpu_us;      /* that a program took for it; PHASE_NONE: not known */
+    uint64_t max_rss_kib; /* of a CGI program; likewise */
     int exit_code;        /* of a CGI program, or a FastCGI request's appStatus; -1: not known */
     int signal;           /* that ended the program; 0: none */
     uint64_t stderr_bytes;

@@ -49,6 +49,15 @@ static void free_addresses(struct config_addresses *addresses)
     free(addresses->at);
 }
 
+static void free_remotes(struct config_remotes *remotes)
+{
+    for (size_t i = 0; i < remotes->n; i++) {
+        free(remotes->at[i].text);
+        free(remotes->at[i].name);
+    }
+    free(remotes->at);
+}
+
 static void free_route(struct config_route *route)
 {
     free(route->text);
@@ -84,7 +93,9 @@ static void free_pool(struct config_pool *pool)
 {
     free(pool->name);
     free_words(&pool->command);
-    free_addresses(&pool->servers);
+    free_remotes(&pool->servers);
+    free(pool->hash_cookie);
+    free(pool->health.path);
     free(pool->user.name);
     free(pool->chdir);
     free(pool->slowlog);
@@ -110,8 +121,11 @@ void config_free(struct config *config)
     free_addresses(&config->server.listen);
     free(config->server.user.name);
     free(config->server.access_log);
+    free(config->server.status);
+    free(config->server.status_allow.at);
     free(config->server.error_log);
     free(config->server.temp_dir);
+    free(config->server.resolver);
     free(config->file);
     free(config->directory);
     free(config);

@@ -51,9 +51,12 @@ struct config_server {
     uint64_t min_rate; /* bytes a second; 0: none */
     uint64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms, drain_timeout_ms;
     uint64_t max_head, max_target, max_field, max_body, max_chunk_overhead, max_trailers, max_temp;
+    char *status; /* the prefix of the status pages, "/-/"; NULL is off */
+    struct config_networks status_allow;
     bool server_timing;
     bool has_trace; /* set by the command line: FastCGI records are told of requests that fail */
     char *temp_dir; /* for request bodies that are held */
+    char *resolver; /* "127.0.0.1:53,[::1]:53": who is asked for the addresses of servers; NULL: the system's */
 };
 
 enum route_match {

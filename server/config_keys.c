@@ -22,12 +22,11 @@
 #define IN_POOL(key, type, member)                                                                                     \
     .section = SECTION_POOL, .name = (key), .parse = value_##type, .offset = offsetof(struct config_pool, member)
 
-/* A key whose values all say what is the case anyway; a key that this version does not have. */
-#define AS_IS(in, key, ...) .section = SECTION_##in, .name = (key), .parse = value_as_is, .words = {__VA_ARGS__}
-#define LATER(in, key)      .section = SECTION_##in, .name = (key)
+/* A key that this version does not have. */
+#define LATER(in, key)  .section = SECTION_##in, .name = (key)
 
-#define RANGE(from, to)     .least = (from), .most = (to)
-#define ON_OFF              .words = {"on", "off"}
+#define RANGE(from, to) .least = (from), .most = (to)
+#define ON_OFF          .words = {"on", "off"}
 
 /* Variants: gateways of routes, kinds of pools. */
 enum {
@@ -46,8 +45,8 @@ static const struct key keys[] = {
     {IN_SERVER("access_format", choice, access_format), .preset = "combined",
      .words = {[ACCESS_COMBINED] = "combined", [ACCESS_JSON] = "json", [ACCESS_PRETTY] = "pretty"}},
     {IN_SERVER("error_log", log, error_log), .preset = "-"},
-    {AS_IS(SERVER, "status", "off", "no", "false"), .later = "*"},
-    {LATER(SERVER, "status_allow")},
+    {IN_SERVER("status", prefix, status), .preset = "/-/"},
+    {IN_SERVER("status_allow", networks, status_allow), .repeats = true},
     {IN_SERVER("max_connections", count, max_connections), .preset = "10000", RANGE("1", "1000000")},
     {IN_SERVER("max_connections_per_client", count, max_connections_per_client), .preset = "0", RANGE("0", "1000000")},
     {IN_SERVER("header_timeout", duration, header_timeout_ms), .preset = "10s", RANGE("10ms", "1h")},
@@ -65,6 +64,7 @@ static const struct key keys[] = {
     {IN_SERVER("max_trailers", size, max_trailers), .preset = "16k", RANGE("2", "1m")},
     {IN_SERVER("max_temp", size, max_temp), .preset = "16g", RANGE("1m", "1024g")},
     {IN_SERVER("temp_dir", directory, temp_dir), .preset = "/tmp"},
+    {IN_SERVER("resolver", resolver, resolver)},
     {IN_SERVER("server_timing", switch, server_timing), .preset = "off", ON_OFF},
 
     {IN_SITE("root", directory, root)},
@@ -136,6 +136,16 @@ static const struct key keys[] = {
     {IN_POOL("max_age", duration, max_age_ms), .preset = "0", RANGE("0", "8760h"), .only = FOR_COMMAND},
     {IN_POOL("start_timeout", duration, start_timeout_ms), .preset = "30s", RANGE("10ms", "1h"), .only = FOR_COMMAND},
     {IN_POOL("max_connections", count, max_connections), .preset = "16", RANGE("1", "10000"), .only = FOR_SERVERS},
+    {IN_POOL("balance", choice, balance), .preset = "least_busy",
+     .words = {[BALANCE_LEAST_BUSY] = "least_busy", [BALANCE_ROUND_ROBIN] = "round_robin", [BALANCE_HASH] = "hash"},
+     .only = FOR_SERVERS},
+    {IN_POOL("hash", hash, hash_cookie), .only = FOR_SERVERS},
+    {IN_POOL("connect_timeout", duration, connect_timeout_ms), .preset = "5s", RANGE("10ms", "1h"),
+     .only = FOR_SERVERS},
+    {IN_POOL("max_fails", count, max_fails), .preset = "3", RANGE("0", "32"), .only = FOR_SERVERS},
+    {IN_POOL("fail_timeout", duration, fail_timeout_ms), .preset = "10s", RANGE("10ms", "1h"), .only = FOR_SERVERS},
+    {IN_POOL("slow_start", duration, slow_start_ms), .preset = "0", RANGE("0", "1h"), .only = FOR_SERVERS},
+    {IN_POOL("health", health, health), .only = FOR_SERVERS},
     {IN_POOL("queue", count, queue), .preset = "256", RANGE("0", "100000")},
     {IN_POOL("queue_timeout", duration, queue_timeout_ms), .preset = "5s", RANGE("10ms", "1h")},
     {IN_POOL("request_terminate_timeout", duration, request_terminate_timeout_ms), .preset = "0", RANGE("0", "24h")},
@@ -156,10 +166,6 @@ static const struct key keys[] = {
     {IN_POOL("pass_env", variables, pass_env), .renews = true, .preset = "PATH LANG TZ", .repeats = true,
      .may_be_empty = true, .only = FOR_COMMAND},
     {LATER(POOL, "watch")},
-    {LATER(POOL, "balance")},
-    {LATER(POOL, "max_fails")},
-    {LATER(POOL, "fail_timeout")},
-    {LATER(POOL, "health")},
 };
 
 static const struct key *const keys_end = keys + sizeof keys / sizeof *keys;

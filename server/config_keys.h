@@ -5,6 +5,7 @@
  *     config_sections.c  each kind of section: its header, and what must be true of it as a whole
  *     config_keys.c      the table of keys
  *     config_values.c    a function for each type of value
+ *     config_remotes.c   those about FastCGI applications that run already
  *     config_text.c      numbers, durations, words, paths, addresses
  */
 #ifndef GATEHOUSE_CONFIG_KEYS_H

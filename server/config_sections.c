@@ -14,6 +14,7 @@
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "config_text.h"
+#include "config_values.h"
 
 const char *const section_names[] = {
     [SECTION_SERVER] = "server",
@@ -35,12 +36,29 @@ static void *grow(void *array, size_t n)
     return memory_resize(array, (n + 1) * sizeof(void *));
 }
 
-/* What has been noted of the present section, under its header. */
-static char *take_identity(struct reading *r)
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* What has been noted of the present section, behind `before`. Sorted: in which order settings stand says nothing. */
+static char *take_identity(struct reading *r, const char *before)
 {
     struct buffer text = {0};
+    char **lines = NULL, *rest;
+    size_t n = 0;
 
-    buffer_printf(&text, "%s\n%.*s", r->label, (int)buffer_len(&r->identity), buffer_at(&r->identity));
+    buffer_append(&r->identity, "", 1);
+    for (char *at = strtok_r(buffer_at(&r->identity), "\n", &rest); at != NULL; at = strtok_r(NULL, "\n", &rest)) {
+        lines = grow(lines, n);
+        lines[n++] = at;
+    }
+    if (n > 0)
+        qsort(lines, n, sizeof *lines, by_text);
+    buffer_printf(&text, "%s", before);
+    for (size_t i = 0; i < n; i++)
+        buffer_printf(&text, "%s\n", lines[i]);
+    free(lines);
     char *taken = memory_copy(buffer_at(&text), buffer_len(&text));
     buffer_free(&text);
     return taken;
@@ -118,7 +136,7 @@ static void site_end(struct reading *r)
     if (reading_seen(r, "root") == NULL)
         reading_refuse(r, r->section_line, "%s needs root = DIR", r->label);
     keys_finish(r, -1);
-    site->identity = take_identity(r);
+    site->identity = take_identity(r, "");
 }
 
 /* [route PATTERN] */
@@ -244,7 +262,7 @@ static void route_end(struct reading *r)
         route->request_buffering = BUFFERING_ON;
     if (route->role == ROLE_AUTHORIZER && !reading_seen(r, "pass_authorization"))
         route->pass_authorization = true; /* how else would it know */
-    route->identity = take_identity(r);
+    route->identity = take_identity(r, route->site != NULL ? route->site->identity : "");
 }
 
 /* [pool NAME] */
@@ -295,12 +313,28 @@ static void refuse_spare(struct reading *r, const char *key, const char *why)
     reading_refuse(r, seen != NULL ? seen->line : r->section_line, "\"%s\" in %s %s", key, r->label, why);
 }
 
+/* Only then they can be held against each other. */
+static bool are_good(struct reading *r)
+{
+    static const char *const numbers[] = {"pm.max_children", "pm.start_servers", "pm.min_spare_servers",
+                                          "pm.max_spare_servers"};
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const struct seen *seen = reading_seen(r, numbers[i]);
+
+        if (seen != NULL && !seen->is_good)
+            return false;
+    }
+    return true;
+}
+
 /* How many processes: what was not said follows from what was, as php-fpm has it; what was has to fit together. */
 static void check_pm(struct reading *r, struct config_pool *pool)
 {
     unsigned quarter = pool->max_children / 4;
     unsigned more = quarter > 0 ? quarter : 1;
-    if (pool->pm != PM_DYNAMIC)
+
+    if (pool->pm != PM_DYNAMIC || !are_good(r))
         return;
     if (pool->min_spare_servers == 0)
         pool->min_spare_servers = 1;
@@ -342,7 +376,11 @@ static void pool_end(struct reading *r)
     if (command != NULL && reading_seen(r, "pm.max_children") == NULL)
         reading_refuse(r, r->section_line, "%s needs pm.max_children = N", r->label);
     keys_finish(r, (int)pool->kind);
-    pool->identity = take_identity(r);
+    pool->identity = take_identity(r, "");
+    remotes_finish(pool);
+    if (pool->kind == POOL_SERVERS && reading_seen(r, "hash") != NULL && pool->balance != BALANCE_HASH)
+        reading_refuse(r, reading_seen(r, "hash")->line, "\"hash\" in %s has no effect; it needs balance = hash",
+                       r->label);
     if (pool->kind != POOL_SERVERS && reading_seen(r, "pm.max_children") != NULL)
         check_pm(r, pool);
 }
@@ -357,11 +395,12 @@ static void label_set(struct reading *r, const struct config_words *words)
     buffer_append(&label, "[", 1);
     for (size_t i = 0; i < words->n; i++)
         buffer_printf(&label, "%s%s", i > 0 ? " " : "", words->at[i]);
-    if (buffer_len(&label) > LONGEST) {
-        label.end = label.start + LONGEST;
-        buffer_append(&label, "...", 3);
-    }
     buffer_append(&label, "]", 1);
+    buffer_printf(&r->identity, "%.*s\n", (int)buffer_len(&label), buffer_at(&label));
+    if (buffer_len(&label) > LONGEST + 1) {
+        label.end = label.start + LONGEST;
+        buffer_append(&label, "...]", 4);
+    }
     r->label = memory_copy(buffer_at(&label), buffer_len(&label));
     buffer_free(&label);
 }
@@ -459,6 +498,19 @@ static void resolve(struct reading *r, const struct reference *reference)
     reading_refuse(r, reference->line, "there is no [pool %s]; add it, with command or server", name);
 }
 
+/* The fronts' user owns the sockets of our processes, and runs those of pools that have none of their own. */
+static void note_user(struct config_pool *pool, const struct config_user *user)
+{
+    struct buffer text = {0};
+
+    if (pool->kind == POOL_SERVERS || pool->identity == NULL || user->name == NULL)
+        return;
+    buffer_printf(&text, "%s[server] user = %s\n", pool->identity, user->name);
+    free(pool->identity);
+    pool->identity = memory_copy(buffer_at(&text), buffer_len(&text));
+    buffer_free(&text);
+}
+
 void sections_finish(struct reading *r)
 {
     struct config_words server = {.at = (char *[]){(char[]){"server"}}, .n = 1};
@@ -471,4 +523,6 @@ void sections_finish(struct reading *r)
         section_begin(r, &server);
         section_end(r);
     }
+    for (size_t i = 0; i < r->config->n_pools; i++)
+        note_user(r->config->pools[i], &r->config->server.user);
 }

@@ -124,6 +124,32 @@ char *text_to_path(const char *text, const char *directory)
     return copy;
 }
 
+bool text_to_network(const char *text, struct config_network *network_out)
+{
+    size_t len = strcspn(text, "/");
+    char address[INET6_ADDRSTRLEN];
+    uint64_t bits;
+
+    memset(network_out, 0, sizeof *network_out);
+    if (len >= sizeof address)
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+    network_out->family = strchr(address, ':') != NULL ? AF_INET6 : AF_INET;
+    if (inet_pton(network_out->family, address, network_out->address) != 1)
+        return false;
+    unsigned most = network_out->family == AF_INET6 ? 128 : 32;
+    if (text[len] == '\0')
+        bits = most;
+    else if (text_to_count(text + len + 1, &bits) != TEXT_OK || bits > most)
+        return false;
+    network_out->bits = (unsigned)bits;
+    for (unsigned i = network_out->bits; i < most; i++)
+        if ((network_out->address[i / 8] & 0x80 >> i % 8) != 0)
+            return false; /* which of the two was meant? */
+    return true;
+}
+
 bool text_is_host(struct span text)
 {
     size_t label = 0; /* bytes of it so far */
@@ -244,6 +270,59 @@ const char *text_to_address(const char *text, const char *directory, bool is_lis
         return why;
     address.text = memory_copy(text, strlen(text));
     *address_out = address;
+    return NULL;
+}
+
+static bool is_numeric(struct span host)
+{
+    for (size_t i = 0; i < host.len; i++)
+        if (strchr("0123456789.", host.at[i]) == NULL)
+            return strchr(":[]*", host.at[i]) != NULL;
+    return true;
+}
+
+static const char *named_remote(struct span name, const char *port, struct config_remote *to)
+{
+    struct config_address address = {0};
+    const char *why = NULL;
+
+    if (!text_is_host(name))
+        return "not a host name";
+    if (port != NULL)
+        why = set_port(&address, port, false);
+    if (why != NULL)
+        return why;
+    to->kind = port != NULL ? REMOTE_HOST : REMOTE_SRV;
+    to->port = ntohs(((struct sockaddr_in *)&address.address)->sin_port);
+    to->name = memory_copy(name.at, name.len);
+    return NULL;
+}
+
+const char *text_to_remote(const char *text, const char *directory, struct config_remote *remote_out)
+{
+    struct config_remote remote = {.kind = REMOTE_ADDRESS};
+    const char *colon = strrchr(text, ':');
+    const char *why;
+
+    if (strncmp(text, "srv:", 4) == 0) {
+        why = named_remote(span_of(text + 4), NULL, &remote);
+    } else if (strncmp(text, "unix:", 5) == 0 || colon == NULL || colon[1] == '\0' ||
+               is_numeric((struct span){text, (size_t)(colon - text)})) {
+        struct config_address address;
+
+        why = text_to_address(text, directory, false, &address);
+        if (why == NULL) {
+            memcpy(&remote.address, &address.address, sizeof remote.address);
+            remote.len = address.len;
+            free(address.text);
+        }
+    } else {
+        why = named_remote((struct span){text, (size_t)(colon - text)}, colon + 1, &remote);
+    }
+    if (why != NULL)
+        return why;
+    remote.text = memory_copy(text, strlen(text));
+    *remote_out = remote;
     return NULL;
 }
 

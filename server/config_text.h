@@ -37,6 +37,12 @@ char *text_to_path(const char *text, const char *directory);
 const char *text_to_address(const char *text, const char *directory, bool is_listen,
                             struct config_address *address_out);
 
+/* The same for a FastCGI application: a host name is not looked up, and there is also "srv:NAME". Text, kind, and
+ * address or name and port are set. */
+const char *text_to_remote(const char *text, const char *directory, struct config_remote *remote_out);
+/* "10.0.0.0/8", "192.0.2.7", "fd00::/8", "::1". False: it is none, or has bits behind the network's. */
+bool text_to_network(const char *text, struct config_network *network_out);
+
 /* A host name (RFC 1123 section 2.1, and "_"), without its final dot. */
 bool text_is_host(struct span text);
 

@@ -35,6 +35,18 @@ struct config_addresses {
     size_t n;
 };
 
+/* Addresses of clients: those whose first bits are these. */
+struct config_network {
+    int family; /* AF_INET, AF_INET6 */
+    unsigned bits;
+    unsigned char address[16];
+};
+
+struct config_networks {
+    struct config_network *at;
+    size_t n;
+};
+
 /* Who a program runs as. Set only when started by root; .name NULL: as the server's own user. */
 struct config_user {
     char *name;

@@ -146,10 +146,7 @@ static int read_word(struct reading *r, const struct setting *s)
         if (strcmp(s->value, key->words[i]) == 0)
             return i;
     }
-    if (key->later != NULL && (strcmp(key->later, "*") == 0 || is_among(s->value, key->later)))
-        reading_refuse(r, s->line, "\"%s = %s\" in %s is not supported yet", s->name, s->value, r->label);
-    else
-        refuse_word(r, s);
+    refuse_word(r, s);
     return -1;
 }
 
@@ -165,13 +162,6 @@ bool value_choice(struct reading *r, const struct setting *s, void *to)
         return false;
     *(unsigned *)to = (unsigned)word;
     return true;
-}
-
-/* One of the key's words, which all mean what is the case anyway. */
-bool value_as_is(struct reading *r, const struct setting *s, void *to)
-{
-    (void)to;
-    return read_word(r, s) >= 0;
 }
 
 bool value_switch(struct reading *r, const struct setting *s, void *to)
@@ -308,6 +298,27 @@ bool value_redirect_status(struct reading *r, const struct setting *s, void *to)
     return true;
 }
 
+bool value_prefix(struct reading *r, const struct setting *s, void *to)
+{
+    struct span value = span_of(s->value);
+
+    if (is_among(s->value, "off no false")) {
+        set_text(to, NULL);
+        return true;
+    }
+    if (value.len < 3 || value.at[0] != '/' || value.at[value.len - 1] != '/')
+        return reading_refuse(r, s->line, "\"%s\" is off, or a path that begins and ends with /, like /-/, not \"%s\"",
+                              s->name, s->value);
+    if (strpbrk(s->value, "?#%*") != NULL || strstr(s->value, "//") != NULL || strstr(s->value, "/./") != NULL ||
+        strstr(s->value, "/../") != NULL)
+        return reading_refuse(r, s->line,
+                              "\"%s\" for \"%s\" is no plain path; there is no ?, #, %%, *, // or dot segment "
+                              "in one",
+                              s->value, s->name);
+    set_text(to, memory_copy(value.at, value.len));
+    return true;
+}
+
 /* The environment. */
 
 bool value_variables(struct reading *r, const struct setting *s, void *to)
@@ -396,9 +407,25 @@ bool value_listen(struct reading *r, const struct setting *s, void *to)
     return read_address(r, s, to, true, "tls");
 }
 
-bool value_server(struct reading *r, const struct setting *s, void *to)
+bool value_networks(struct reading *r, const struct setting *s, void *to)
 {
-    return read_address(r, s, to, false, "weight backup");
+    struct config_networks *networks = to;
+    struct config_words words = {0};
+    bool is_good = read_words(r, s, &words);
+
+    for (size_t i = 0; i < words.n && is_good; i++) {
+        networks->at = memory_resize(networks->at, (networks->n + 1) * sizeof *networks->at);
+        is_good = text_to_network(words.at[i], &networks->at[networks->n++]);
+        if (!is_good)
+            reading_refuse(r, s->line,
+                           "\"%s\" for \"%s\" is no network; it is like 10.0.0.0/8, 192.0.2.7 or fd00::/8, and nothing "
+                           "but zeros stands behind its bits",
+                           words.at[i], s->name);
+    }
+    for (size_t i = 0; i < words.n; i++)
+        free(words.at[i]);
+    free(words.at);
+    return is_good;
 }
 
 /* What must exist. */

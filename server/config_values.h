@@ -24,7 +24,6 @@ struct key {
     const char *preset_fastcgi; /* where the default is another for a FastCGI route */
     const char *least, *most;   /* the range of a number */
     const char *words[6];       /* the names of an enum's values, in its order; NULL ends them */
-    const char *later;          /* words that are not supported yet, a space between; "*": any other */
     unsigned only;              /* the set of variants that have this key, see keys_finish(); 0: all */
     bool repeats;
     bool renews; /* of a pool: processes with another value have to be replaced by others */
@@ -40,7 +39,6 @@ value_parse value_seconds;         /* uint64_t */
 value_parse value_priority;        /* int: -20 to 19 */
 value_parse value_switch;          /* bool */
 value_parse value_choice;          /* an enum, by key.words */
-value_parse value_as_is;           /* key.words all say what is the case anyway; nothing is stored */
 value_parse value_name;            /* char *: any text */
 value_parse value_file_names;      /* struct config_words */
 value_parse value_patterns;        /* struct config_words: of file names, as fnmatch(3) takes them */
@@ -51,8 +49,19 @@ value_parse value_redirect_status; /* unsigned */
 value_parse value_variables;       /* struct config_words: names of variables */
 value_parse value_pair;            /* struct config_pairs: env[NAME] = text */
 value_parse value_listen;          /* struct config_addresses: to listen on */
-value_parse value_server;          /* struct config_addresses: to connect to */
-value_parse value_user;            /* struct config_user; left alone where the server is not root's */
+value_parse value_prefix;          /* char *: a path that begins and ends with "/"; NULL is off */
+value_parse value_networks;        /* struct config_networks: more of them */
+
+/* config_remotes.c */
+value_parse value_server;   /* struct config_remotes: one more */
+value_parse value_hash;     /* char *: a cookie's name; NULL: the client's address */
+value_parse value_health;   /* struct config_health */
+value_parse value_resolver; /* char *: addresses with ports, "," between */
+
+/* What follows from a pool's servers, when all of its section is read. */
+void remotes_finish(struct config_pool *pool);
+
+value_parse value_user; /* struct config_user; left alone where the server is not root's */
 
 /* These are absolute paths, of type char *, and what they name is there. */
 value_parse value_directory;

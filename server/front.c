@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/places.h"
 #include "cgi/cgi.h"
 #include "fastcgi/pool.h"
 #include "fastcgi/scripts.h"
@@ -37,17 +38,19 @@
 #include "site/pages.h"
 #include "site/resolve.h"
 #include "site/rules.h"
+#include "site/status.h"
 
 enum {
     LOG_DELAY_MS = 50,  /* lines of the access log are written together; a line waits no longer than this */
     MAX_REDIRECTS = 10, /* local ones, for one request */
 };
 
-/* What a route's requests are given to; one of the three is set. */
+/* What a route's requests are given to; one of the first three is set, or none. */
 struct route_runner {
     struct cgi *cgi;
     struct scripts *scripts;
     struct fastcgi_pool *pool; /* shared by the routes of one pool: owned by front.pools */
+    unsigned number;           /* the route's, on the scoreboard */
 };
 
 struct front {
@@ -56,15 +59,19 @@ struct front {
     struct event_base *base;
     struct link *link;
     struct clients *clients;
+    struct seats *seats; /* at servers of pools */
     struct http *http;
     struct open_files *files;
     struct gateway *gateway;
+    struct places *places;
+    struct status *status;       /* NULL: off */
     struct fastcgi_pool **pools; /* by index; NULL for pools of scripts */
     struct route_runner *routes; /* by index */
     struct sink access;
     struct event *access_timer;
     struct buffer line;
     bool has_colour;
+    bool is_accepting;
     int error_fd;
     int look_error; /* of the last look() that found nothing: -errno, and what was looked for */
     char look_name[PATH_MAX];
@@ -82,11 +89,28 @@ static void on_access_timer(evutil_socket_t fd, short what, void *arg)
         event_add(front->access_timer, &delay);
 }
 
+/* How long it took, and what was answered, for the metrics. */
+static void observe(struct front *front, const struct access_record *record)
+{
+    struct scoreboard_front *part = &front->start->scoreboard->fronts[front->start->number];
+
+    if (record->route_place == 0) {
+        scoreboard_observe(&part->files, record->phase_us[PHASE_TOTAL]);
+        return;
+    }
+    struct scoreboard_share *share = &part->shares[(record->route_place - 1) % SCOREBOARD_POOLS];
+    for (unsigned i = 0; i < N_PHASES; i++)
+        if (record->phase_us[i] != PHASE_NONE)
+            scoreboard_observe(&share->phases[i], record->phase_us[i]);
+    counter_add(&share->statuses[record->status < 600 ? record->status / 100 : 0], 1);
+}
+
 static void write_record(void *arg, const struct access_record *record)
 {
     static const struct timeval delay = {0, LOG_DELAY_MS * 1000};
     struct front *front = arg;
 
+    observe(front, record);
     if (front->access.fd < 0)
         return;
     buffer_clear(&front->line);
@@ -115,8 +139,30 @@ static void on_done(void *arg, struct exchange *exchange)
         record->referer = field_value(&exchange->head, SPAN("Referer"));
         record->user_agent = field_value(&exchange->head, SPAN("User-Agent"));
     }
+    if (exchange->origin == NULL)
+        places_give(front->places, exchange->place);
     if (!gateway_done(exchange))
         write_record(front, record);
+}
+
+/* Of those that a program is asked for, the gateway tells; who watches the status page, is not told of there. */
+static void on_lasts(void *arg, struct exchange *exchange)
+{
+    struct front *front = arg;
+    struct exchange_address remote;
+
+    if (exchange->origin != NULL || span_is(exchange->record.gateway, SPAN("status")))
+        return;
+    exchange_remote(exchange, &remote);
+    const struct place_texts texts = {
+        .id = {exchange->id, EXCHANGE_ID_LEN},
+        .method = exchange->head.method_text,
+        .client = span_of(remote.text),
+        .site = exchange->record.site,
+        .route = exchange->record.route,
+        .uri = exchange->head.target,
+    };
+    exchange->place = places_take(front->places, &texts, SCOREBOARD_NONE, REQUEST_SEND, exchange->started_us);
 }
 
 static void on_refused(void *arg, const char *remote_addr, unsigned status, const char *why)
@@ -207,6 +253,7 @@ static void serve_route(struct front *front, struct exchange *exchange, struct s
     struct runner *runner;
 
     exchange->record.route = span_of(route->text);
+    exchange->record.route_place = front->routes[route->index].number + 1;
     switch (route->gateway) {
     case GATEWAY_STATIC:
         files_serve(front->files, route->site, exchange, path, true);
@@ -293,6 +340,8 @@ static void on_request(void *arg, struct exchange *exchange)
     struct front *front = arg;
     const struct config_site *site = config_site_for(front->config, exchange->head.host);
 
+    if (status_answers(front->status, exchange))
+        return;
     exchange->record.site = span_of(site->names.at[0]);
     if (exchange->head.form == TARGET_ASTERISK)
         exchange_allow(exchange, 204, SPAN("GET, HEAD, POST, OPTIONS"));
@@ -341,13 +390,39 @@ static void on_drained(void *arg)
     event_base_loopbreak(front->base);
 }
 
-static void on_drain(void *arg, bool has_deadline)
+static void on_accept(void *arg)
 {
     struct front *front = arg;
 
-    http_drain(front->http, has_deadline ? front->config->server.drain_timeout_ms * 1000 : 0, on_drained, front);
+    if (front->is_accepting)
+        return;
+    front->is_accepting = true;
+    for (size_t i = 0; i < front->config->server.listen.n; i++)
+        http_listen(front->http, front->start->listen_fds[i]);
+}
+
+static void on_drain(void *arg, enum drain how)
+{
+    struct front *front = arg;
+    uint64_t limit_us = how == DRAIN_ALL ? 0 : front->config->server.drain_timeout_ms * 1000;
+
+    front->start->scoreboard->fronts[front->start->number].is_draining = 1;
+    for (size_t i = 0; i < front->config->n_pools; i++)
+        if (front->pools[i] != NULL)
+            fastcgi_pool_yield(front->pools[i]);
+    for (size_t i = 0; i < front->config->n_routes; i++) {
+        if (front->routes[i].cgi != NULL)
+            cgi_yield(front->routes[i].cgi);
+        if (front->routes[i].scripts != NULL)
+            scripts_yield(front->routes[i].scripts);
+    }
+    status_drain(front->status);
+    http_drain(front->http, limit_us, how == DRAIN_GENTLY, on_drained, front);
+    if (!front->is_accepting)
+        return;
     for (size_t i = 0; i < front->config->server.listen.n; i++)
         close(front->start->listen_fds[i]); /* with the keeper's, the last: who connects is refused at once */
+    front->is_accepting = false;            /* drained once more, it has none to close */
 }
 
 static void on_keeper_gone(void *arg)
@@ -381,21 +456,31 @@ static void on_logs(void *arg, int error_fd, int access_fd)
 static void make_routes(struct front *front)
 {
     const struct config *config = front->config;
+    const struct binding *binding = front->start->binding;
     struct fastcgi_options options = {.base = front->base,
                                       .link = front->link,
                                       .scoreboard = front->start->scoreboard,
+                                      .seats = front->seats,
+                                      .resolver = config->server.resolver,
+                                      .front = front->start->number,
                                       .has_trace = config->server.has_trace};
 
     front->pools = memory_zeroed(config->n_pools + 1, sizeof(struct fastcgi_pool *));
     for (size_t i = 0; i < config->n_pools; i++)
         if (config->pools[i]->kind != POOL_SCRIPTS)
-            front->pools[i] = fastcgi_pool_create(&options, config->pools[i], (int)i);
+            front->pools[i] = fastcgi_pool_create(&options, config->pools[i], (int)binding->numbers[i]);
     front->routes = memory_zeroed(config->n_routes + 1, sizeof *front->routes);
     for (size_t i = 0; i < config->n_routes; i++) {
         const struct config_route *route = config->routes[i];
-        unsigned number = pools_number_of_route(config, route);
-        struct cgi_options cgi = {.base = front->base, .link = front->link, .route = route, .number = number};
+        unsigned number = binding_of_route(binding, route);
+        struct cgi_options cgi = {.base = front->base,
+                                  .link = front->link,
+                                  .scoreboard = front->start->scoreboard,
+                                  .front = front->start->number,
+                                  .route = route,
+                                  .number = number};
 
+        front->routes[i].number = number;
         if (route->gateway == GATEWAY_CGI)
             front->routes[i].cgi = cgi_create(&cgi);
         else if (route->gateway == GATEWAY_FASTCGI && route->pool->kind == POOL_SCRIPTS)
@@ -403,6 +488,24 @@ static void make_routes(struct front *front)
         else if (route->gateway == GATEWAY_FASTCGI)
             front->routes[i].pool = front->pools[route->pool->index];
     }
+}
+
+static void make_status(struct front *front)
+{
+    const struct config *config = front->config;
+    struct status_options options = {
+        .base = front->base,
+        .config = config,
+        .scoreboard = front->start->scoreboard,
+        .front = front->start->number,
+        .numbers = memory_zeroed(config->n_routes + 1, sizeof *options.numbers),
+    };
+
+    for (size_t i = 0; i < config->n_routes; i++)
+        options.numbers[i] = front->routes[i].number;
+    if (config->server.status != NULL)
+        front->status = status_create(&options);
+    free(options.numbers);
 }
 
 static struct http *make_http(struct front *front)
@@ -425,6 +528,7 @@ static struct http *make_http(struct front *front)
         .keepalive_timeout_us = server->keepalive_timeout_ms * 1000,
         .server_timing = server->server_timing,
         .request = on_request,
+        .lasts = on_lasts,
         .done = on_done,
         .error_page = error_page,
         .refused = on_refused,
@@ -442,7 +546,7 @@ static int prepare(struct front *front)
     const struct front_start *start = front->start;
     struct link_options link = {
         .fd = start->channel_fd,
-        .is_alone = front->config->server.fronts == 1,
+        .accept = on_accept,
         .drain = on_drain,
         .logs = on_logs,
         .gone = on_keeper_gone,
@@ -466,6 +570,7 @@ static int prepare(struct front *front)
     }
     front->base = event_base_new();
     link.base = gateway.base = front->base;
+    gateway.places = front->places = places_create(start->scoreboard, start->number);
     front->files = open_files_create(front->base, front->config);
     if (front->files == NULL)
         return -1;
@@ -474,13 +579,14 @@ static int prepare(struct front *front)
     front->access_timer = evtimer_new(front->base, on_access_timer, front);
     set_access_log(front, start->access_fd);
     front->error_fd = start->error_fd;
+    front->seats = seats_create(&start->scoreboard->seats, start->number);
     make_routes(front);
+    make_status(front);
     if (front->config->server.max_connections_per_client > 0)
-        front->clients = clients_create(start->scoreboard->clients, front->config->server.fronts, start->number,
+        front->clients = clients_create(start->scoreboard->clients, &start->scoreboard->n_fronts, start->number,
                                         start->scoreboard->secret, front->config->server.max_connections_per_client);
     front->http = make_http(front);
-    for (size_t i = 0; i < front->config->server.listen.n; i++)
-        http_listen(front->http, start->listen_fds[i]);
+    link_say(front->link, MESSAGE_UP, 0, 0, 0);
     return 0;
 }
 
@@ -497,7 +603,10 @@ static void free_front(struct front *front)
     for (size_t i = 0; i < front->config->n_pools; i++)
         if (front->pools[i] != NULL)
             fastcgi_pool_destroy(front->pools[i]);
+    seats_destroy(front->seats);
     gateway_destroy(front->gateway);
+    status_destroy(front->status);
+    places_destroy(front->places);
     link_destroy(front->link);
     open_files_destroy(front->files);
     sink_flush(&front->access);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "config.h"
 #include "front.h"
 #include "gateway/metavars.h"
@@ -29,6 +30,7 @@ struct arguments {
     const char *file, *port, *address;
     bool has_trace;
     char *const *words;
+    char *const *argv; /* as it was given */
     int n_words;
 };
 
@@ -72,30 +74,51 @@ enum {
 
 /* ---- running ---- */
 
-static int run(struct config *config, const struct arguments *arguments)
-{
-    struct keeper_options keeper = {
-        .config = config, .front = front_run, .is_variable = metavars_may_set, .may_run = route_may_run};
+/* Where the configuration comes from: a file, or, for development, a text about a directory. */
+struct source {
+    const struct arguments *arguments;
+    const char *text, *dir;
+};
 
-    config->server.has_trace = arguments->has_trace;
+static struct config *load(void *arg, FILE *errors)
+{
+    const struct source *source = arg;
+    struct config *config = source->text != NULL ? config_parse("command line", source->text, source->dir, errors)
+                                                 : config_load(source->arguments->file, errors);
+
+    if (config != NULL)
+        config->server.has_trace = source->arguments->has_trace;
+    return config;
+}
+
+static int run(struct source *source)
+{
+    struct keeper_options keeper = {.load = load,
+                                    .arg = source,
+                                    .argv = source->arguments->argv,
+                                    .front = front_run,
+                                    .is_variable = metavars_may_set,
+                                    .may_run = route_may_run};
+    struct config *config = load(source, stderr);
+
+    if (config == NULL)
+        return EXIT_USAGE;
     spawn_prepare();
     mime_load("/etc/mime.types");
-    int status = keeper_run(&keeper);
+    int status = keeper_run(&keeper, config);
     mime_free();
-    config_free(config);
     return status;
 }
 
 static int serve(const struct arguments *arguments)
 {
-    struct config *config;
+    struct source source = {.arguments = arguments};
 
     if (arguments->file == NULL || arguments->n_words > 0) {
         fprintf(stderr, "gatehouse: serve takes -c FILE, and nothing else\n");
         return EXIT_USAGE;
     }
-    config = config_load(arguments->file, stderr);
-    return config != NULL ? run(config, arguments) : EXIT_USAGE;
+    return run(&source);
 }
 
 static int check(const struct arguments *arguments)
@@ -156,10 +179,10 @@ static char *write_configuration(const struct arguments *arguments, const char *
                 "[route /cgi-bin/*]\ngateway = cgi\n"
                 "[route *.cgi]\ngateway = cgi\n"
                 "[route *.fcgi]\ngateway = fastcgi\npool = scripts\n"
-                "[pool scripts]\ncommand = $script\npm = static\npm.max_children = 2\n");
+                "[pool scripts]\ncommand = $script\npm = ondemand\npm.max_children = 4\n");
     if (is_in_path("php-cgi"))
         fprintf(to, "[route *.php]\ngateway = fastcgi\npool = php\n"
-                    "[pool php]\ncommand = php-cgi\npm = static\npm.max_children = 4\n");
+                    "[pool php]\ncommand = php-cgi\npm = ondemand\npm.max_children = 8\n");
     else
         fprintf(to, "[route *.php]\ngateway = deny\n");
     fclose(to);
@@ -189,9 +212,9 @@ static int dev(const struct arguments *arguments)
     if (!is_in_path("php-cgi"))
         fprintf(stderr, "gatehouse: php-cgi is not installed: *.php is answered with 403\n");
     char *text = write_configuration(arguments, dir);
-    struct config *config = config_parse("command line", text, dir, stderr);
+    int status = run(&(struct source){arguments, text, dir});
     free(text);
-    return config != NULL ? run(config, arguments) : EXIT_USAGE;
+    return status;
 }
 
 /* ---- the command line ---- */
@@ -254,9 +277,11 @@ static int read_arguments(int argc, char **argv, const struct command *command, 
 int main(int argc, char **argv)
 {
     const struct command *command = find_command(argc > 1 ? argv[1] : NULL);
-    struct arguments arguments = {0};
+    char **given = memory_zeroed((size_t)argc + 1, sizeof *given); /* for a server that takes this one's place */
+    struct arguments arguments = {.argv = given};
     int status = 0;
 
+    memcpy(given, argv, (size_t)argc * sizeof *given);
     if (command != NULL) { /* its name gives way to ours, for getopt's messages */
         argv[1] = argv[0];
         argv++;
@@ -265,8 +290,9 @@ int main(int argc, char **argv)
         command = &commands[0];
     }
     if (command->tool != NULL)
-        return command->tool(argc, argv);
-    if (read_arguments(argc, argv, command, &arguments, &status) != 0)
-        return status;
-    return command->run(&arguments);
+        status = command->tool(argc, argv);
+    else if (read_arguments(argc, argv, command, &arguments, &status) == 0)
+        status = command->run(&arguments);
+    free(given);
+    return status;
 }

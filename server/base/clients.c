@@ -7,16 +7,17 @@
 
 struct clients {
     struct client_table *tables, *own;
-    unsigned n_tables, most;
+    const _Atomic uint32_t *n_tables;
+    unsigned most;
     uint64_t secret;
 };
 
-struct clients *clients_create(struct client_table *tables, unsigned n_fronts, unsigned front, uint64_t secret,
-                               unsigned most)
+struct clients *clients_create(struct client_table *tables, const _Atomic uint32_t *n_tables, unsigned front,
+                               uint64_t secret, unsigned most)
 {
     struct clients *clients = memory_zeroed(1, sizeof *clients);
 
-    *clients = (struct clients){tables, &tables[front], n_fronts, most, secret};
+    *clients = (struct clients){tables, &tables[front], n_tables, most, secret};
     memset(clients->own, 0, sizeof *clients->own); /* a front before us may have crashed */
     return clients;
 }
@@ -67,7 +68,7 @@ static uint32_t connections_of(const struct clients *clients, uint64_t key)
         unsigned slot = slot_of(clients, key, row);
         uint32_t sum = 0;
 
-        for (unsigned i = 0; i < clients->n_tables; i++)
+        for (unsigned i = 0; i < *clients->n_tables; i++)
             sum += atomic_load(&clients->tables[i].rows[row][slot]);
         least = sum < least ? sum : least;
     }

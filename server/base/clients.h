@@ -34,10 +34,10 @@ struct peer_address {
 
 struct clients;
 
-/* `tables`: one for each of n_fronts, shared by all of them, which outlives the struct; `secret`: the same for all.
- * Empties the front's own. `most`: connections that a client may have, at least 1. */
-struct clients *clients_create(struct client_table *tables, unsigned n_fronts, unsigned front, uint64_t secret,
-                               unsigned most);
+/* `tables`: *n_tables of them, which may grow, one for each front, shared by all; both outlive this; `secret`: the
+ * same for all. Empties the front's own. `most`: connections that a client may have, at least 1. */
+struct clients *clients_create(struct client_table *tables, const _Atomic uint32_t *n_tables, unsigned front,
+                               uint64_t secret, unsigned most);
 void clients_destroy(struct clients *clients); /* NULL: nothing */
 
 /* Counts a connection of that client; false, and it is not counted, when the client has as many as it may. A client of

@@ -6,9 +6,10 @@
 #include <stdint.h>
 
 struct counters {
-    _Atomic uint64_t accepted; /* connections */
-    _Atomic uint64_t requests; /* answered */
-    _Atomic uint64_t open;     /* connections now */
+    _Atomic uint64_t accepted;    /* connections */
+    _Atomic uint64_t requests;    /* answered */
+    _Atomic uint64_t open;        /* connections now */
+    _Atomic uint64_t statuses[6]; /* answers: 1xx, 2xx ...; [0] none */
 };
 
 /* For the one writer: no other adds, so no locked instruction is needed. */

@@ -17,6 +17,7 @@
 
 #include "base/clients.h"
 #include "base/counters.h"
+#include "base/seats.h"
 
 enum {
     SCOREBOARD_FRONTS = 128,    /* those that drain among them */
@@ -26,8 +27,9 @@ enum {
     SCOREBOARD_WAITS = 512,     /* the last waits of a pool in one front */
     SCOREBOARD_BUCKETS = 17,    /* of a histogram; the last is for all that is longer */
     SCOREBOARD_PHASES = 6,      /* enum phase of access.h */
-    SCOREBOARD_NONE = UINT32_MAX,
 };
+
+#define SCOREBOARD_NONE UINT32_MAX /* no pool, no front, no request */
 
 /* How long, in microseconds, what falls into a bucket may have taken at most. */
 extern const uint64_t scoreboard_bounds_us[SCOREBOARD_BUCKETS - 1];
@@ -61,6 +63,7 @@ struct scoreboard_pool {
     uint8_t pm; /* enum pm */
     char name[128]; /* pool, or site and route */
     char script[256];
+    char down_why[192]; /* with is_down: why; empty: not known */
     uint64_t start_unix_us, start_us;
     uint32_t capacity, queue_limit;
     uint64_t queue_timeout_ms, max_requests, max_memory, max_age_ms, terminate_ms, slowlog_ms;
@@ -96,15 +99,17 @@ struct scoreboard_process {
     _Atomic uint64_t start_unix_us, start_us;
     _Atomic uint64_t memory; /* PSS in bytes when it was last measured; 0: it was not */
 
-    _Atomic uint32_t given, served;        /* requests that it was given, and that it has answered */
-    _Atomic uint32_t n_active;             /* that it has now */
-    _Atomic uint64_t since_us;             /* since when it is idle, or has its request */
-    _Atomic uint32_t front, request;       /* the (last) request's place: fronts[front].requests[request] */
-    _Atomic uint64_t last_cpu_us, last_us; /* of the last request: processor time, duration */
-    _Atomic uint32_t version;              /* of the texts */
-    char method[16], uri[160];             /* of the request, or the last one; cut short */
+    _Atomic uint32_t given, served;      /* requests that it was given, and that it has answered */
+    _Atomic uint32_t n_active;           /* that it has now */
+    _Atomic uint64_t since_us;           /* since when it is idle, or has its request */
+    _Atomic uint32_t front, request;     /* the (last) request's place: fronts[front].requests[request] */
+    _Atomic uint64_t last_us;            /* how long the last request took */
+    _Atomic uint64_t last_cpu_us;        /* processor time of it; UINT64_MAX: not known */
+    _Atomic uint32_t version;            /* of the texts */
+    char method[16], user[32], uri[160]; /* of the last request that is over; cut short */
 };
 
+/* What a request waits for: its body, where that is held; its turn; its program; the head of the answer; its end. */
 enum scoreboard_state { REQUEST_NONE, REQUEST_BODY, REQUEST_QUEUE, REQUEST_START, REQUEST_FIRST, REQUEST_SEND };
 
 /* A request in flight. Written by its front. */
@@ -112,12 +117,12 @@ struct scoreboard_request {
     _Atomic uint32_t version;
     _Atomic uint32_t state;      /* enum scoreboard_state: what is waited for; REQUEST_NONE: nothing is here */
     _Atomic uint32_t pool;       /* number, or SCOREBOARD_NONE */
-    _Atomic uint32_t route;      /* index in the front's configuration, or SCOREBOARD_NONE */
-    _Atomic int32_t pid;         /* of the program that serves it; 0: none yet */
+    _Atomic int32_t pid;         /* of the program that serves it; 0: none yet, or none any more */
     _Atomic uint64_t started_us; /* head complete */
+    _Atomic uint64_t granted_us; /* its turn came; 0: not yet */
     _Atomic uint64_t state_us;   /* in this state since */
     _Atomic uint64_t bytes_out;
-    char id[24], method[16], client[48], site[64], uri[192]; /* cut short */
+    char id[24], method[16], user[32], client[48], site[64], route[48], uri[192]; /* cut short */
 };
 
 struct scoreboard_front {
@@ -126,7 +131,8 @@ struct scoreboard_front {
     _Atomic uint32_t generation; /* counts configurations: the front has this one */
     _Atomic uint32_t is_draining;
     _Atomic uint64_t start_us;
-    _Atomic uint32_t n_requests; /* how many of the places were ever used: none above is */
+    _Atomic uint32_t n_requests;       /* how many of the places were ever used: none above is */
+    struct scoreboard_histogram files; /* how long answers took that no program was asked for */
     struct scoreboard_share shares[SCOREBOARD_POOLS];
     struct scoreboard_request requests[SCOREBOARD_REQUESTS];
 };
@@ -141,6 +147,8 @@ struct scoreboard_saturation {
 struct scoreboard {
     uint64_t secret;              /* random, set before the fronts */
     _Atomic uint32_t generation;  /* of the present configuration */
+    _Atomic uint32_t n_fronts;    /* places of fronts that were ever used: none above is */
+    _Atomic uint32_t n_pools;     /* likewise */
     _Atomic uint32_t is_draining; /* the server is about to end */
     uint64_t start_unix_us, start_us;
     struct scoreboard_pool pools[SCOREBOARD_POOLS];
@@ -148,10 +156,32 @@ struct scoreboard {
     struct scoreboard_saturation saturations[SCOREBOARD_POOLS];
     struct client_table clients[SCOREBOARD_FRONTS];
     struct scoreboard_front fronts[SCOREBOARD_FRONTS];
+    struct seat_board seats; /* at servers of pools */
+    /* The keeper's: */
+    _Atomic uint64_t used[SCOREBOARD_PROGRAMS / 64]; /* by bit: there is a process in that place */
+    struct counters past;                            /* sums of fronts that are gone */
+    struct scoreboard_histogram past_files;
+    struct scoreboard_share past_shares[SCOREBOARD_POOLS]; /* but for what is "now", and the waits */
 };
 
 /* Maps a zeroed one, shared with every process forked later. Ends the program when there is no memory. */
 struct scoreboard *scoreboard_create(void);
+
+/* For the keeper. A process is in that place, or is not any more: to be said behind what else is written of it. */
+void scoreboard_set_used(struct scoreboard *scoreboard, unsigned index, bool is_used);
+
+/* For the keeper. The place of a front that is gone is as new; its sums are kept in `past`. */
+void scoreboard_clear_front(struct scoreboard *scoreboard, unsigned number);
+
+/* For the keeper. The number is another pool's: nothing is left of what was counted for it, but in fronts that have
+ * gone. */
+void scoreboard_clear_pool(struct scoreboard *scoreboard, unsigned number);
+
+/* The first place of a process from `index` on that is used; SCOREBOARD_PROGRAMS: none is. */
+unsigned scoreboard_next(const struct scoreboard *scoreboard, unsigned index);
+
+/* The names of enum scoreboard_state, as far as they are phases of access.h, too; the first is "receive". */
+extern const char *const scoreboard_states[REQUEST_SEND + 1];
 
 /* Around the writing of a part with texts. */
 void scoreboard_open(_Atomic uint32_t *version);

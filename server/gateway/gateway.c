@@ -14,16 +14,22 @@
  * Statuses: 502 the program crashed or spoke nonsense, 503 no capacity, 504 our deadline passed; 404 and 403 when the
  * script is not there or may not be run.
  */
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "gateway/affinity.h"
 #include "gateway/input.h"
 #include "gateway/passage.h"
 #include "gateway/permit.h"
+#include "gateway/shown.h"
 
-enum { RETRY_AFTER = 1 }; /* seconds */
+enum {
+    RETRY_AFTER = 1,   /* seconds */
+    SLOW_TARGET = 512, /* bytes of the target that the slow log shows */
+};
 
 static void on_timer(evutil_socket_t fd, short what, void *arg);
 
@@ -45,6 +51,7 @@ void gateway_destroy(struct gateway *gateway)
 
 void passage_free(struct passage *p)
 {
+    shown_end(p);
     event_free(p->timer);
     input_free(p);
     buffer_free(&p->head);
@@ -90,7 +97,8 @@ void passage_fail(struct passage *p, unsigned status, const char *why)
 {
     struct exchange *exchange = passage_let_go(p);
 
-    log_warning("[%s] %u %.*s: %s", p->id, status, (int)buffer_len(&p->filename), buffer_at(&p->filename), why);
+    if (why[0] != '\0')
+        log_warning("[%s] %u %.*s: %s", p->id, status, (int)buffer_len(&p->filename), buffer_at(&p->filename), why);
     if (p->run == NULL)
         explain(p->ended_run);
     exchange_fail(exchange, status, status == 503 ? RETRY_AFTER : 0);
@@ -102,7 +110,7 @@ static unsigned status_of(enum run_cause cause)
     static const unsigned statuses[] = {
         [RUN_COMPLETE] = 502,   [RUN_STOPPED] = 502,       [RUN_CRASHED] = 502, [RUN_OVERLOADED] = 503,
         [RUN_QUEUE_FULL] = 503, [RUN_QUEUE_TIMEOUT] = 503, [RUN_DOWN] = 503,    [RUN_MISSING] = 404,
-        [RUN_FORBIDDEN] = 403,  [RUN_BROKEN] = 502,
+        [RUN_FORBIDDEN] = 403,  [RUN_BROKEN] = 502,        [RUN_TIMEOUT] = 504,
     };
 
     return statuses[cause];
@@ -117,14 +125,74 @@ void passage_call_in(struct passage *p, uint64_t us)
     event_add(p->timer, &delay);
 }
 
-/* One timer for both limits: it is set to the earlier, and set anew when it comes and the program has moved since. */
+/* The pool's limit, if it is earlier than the route's. */
+static bool is_pool_stricter(const struct passage *p)
+{
+    const struct config_pool *pool = p->route->pool;
+
+    return pool != NULL && pool->request_terminate_timeout_ms != 0 &&
+           pool->request_terminate_timeout_ms < p->route->timeout_ms;
+}
+
+/* When it must be over. */
+static uint64_t end_us(const struct passage *p)
+{
+    uint64_t ms = is_pool_stricter(p) ? p->route->pool->request_terminate_timeout_ms : p->route->timeout_ms;
+
+    return p->granted_us + ms * 1000;
+}
+
+static uint64_t idle_us(const struct passage *p)
+{
+    return p->last_sign_us + p->route->idle_timeout_ms * 1000;
+}
+
+/* When it is to be told to the slow log. */
+static uint64_t slow_us(const struct passage *p)
+{
+    const struct config_pool *pool = p->route->pool;
+
+    if (pool == NULL || pool->request_slowlog_timeout_ms == 0 || p->is.told_slow)
+        return UINT64_MAX;
+    return p->granted_us + pool->request_slowlog_timeout_ms * 1000;
+}
+
+/* One timer for all limits: it is set to the earliest, and set anew when it comes and the program has moved since. */
 static void set_timer(struct passage *p)
 {
-    uint64_t whole = p->granted_us + p->route->timeout_ms * 1000;
-    uint64_t idle = p->last_sign_us + p->route->idle_timeout_ms * 1000;
-    uint64_t until = whole < idle ? whole : idle, now = clock_us();
+    uint64_t until = end_us(p), now = clock_us();
 
+    if (idle_us(p) < until)
+        until = idle_us(p);
+    if (slow_us(p) < until)
+        until = slow_us(p);
     passage_call_in(p, until > now ? until - now : 0);
+}
+
+/* The request in a line. It may outlive its exchange, as the run does. */
+static void tell_slow(struct passage *p, uint64_t now)
+{
+    const struct access_record *record = p->exchange != NULL ? &p->exchange->record : &p->record;
+    size_t shown = record->target.len < SLOW_TARGET ? record->target.len : SLOW_TARGET;
+    uint64_t ms = (now - p->granted_us) / 1000;
+    struct buffer line = {0};
+
+    p->is.told_slow = true;
+    if (p->run->down->slow == NULL)
+        return;
+    buffer_printf(&line, "%s ", p->id);
+    buffer_append_span(&line, record->method);
+    buffer_append_span(&line, SPAN(" "));
+    buffer_append(&line, record->target.at, shown);
+    buffer_append_span(&line, shown < record->target.len ? SPAN("...") : SPAN(""));
+    buffer_printf(&line, " from %s, site %s, route %s, script %.*s, %" PRIu64 ".%03u s, phase %s", p->remote.text,
+                  p->route->site->names.at[0], p->route->text, (int)buffer_len(&p->filename), buffer_at(&p->filename),
+                  ms / 1000, (unsigned)(ms % 1000),
+                  phase_names[p->run->started_us == 0 ? PHASE_START
+                              : p->is.head_done       ? PHASE_BODY
+                                                      : PHASE_FIRST]);
+    p->run->down->slow(p->run, buffer_span(&line));
+    buffer_free(&line);
 }
 
 void passage_note_sign(struct passage *p)
@@ -136,14 +204,15 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     struct passage *p = arg;
     uint64_t now = clock_us();
-    bool is_over = now >= p->granted_us + p->route->timeout_ms * 1000;
-    bool is_idle = now >= p->last_sign_us + p->route->idle_timeout_ms * 1000;
+    bool is_over = now >= end_us(p), is_idle = now >= idle_us(p);
 
     (void)fd, (void)what;
     if (p->is.is_holding) {
         input_pause(p);
         return;
     }
+    if (now >= slow_us(p))
+        tell_slow(p, now);
     if ((p->is.is_paused || input_is_awaited(p)) && !is_over) {
         passage_note_sign(p); /* it is the client that keeps it waiting */
         is_idle = false;
@@ -153,8 +222,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         return;
     }
     passage_stop_run(p, true);
+    shown_count(p, ACCOUNT_TERMINATED);
     if (passage_is_open(p))
-        passage_fail(p, 504, is_over ? "no end within timeout" : "silent for idle_timeout");
+        passage_fail(p, 504,
+                     !is_over              ? "silent for idle_timeout"
+                     : is_pool_stricter(p) ? "no end within request_terminate_timeout"
+                                           : "no end within timeout");
 }
 
 static void begin_run(struct passage *p)
@@ -163,6 +236,7 @@ static void begin_run(struct passage *p)
 
     p->granted_us = p->run->granted_us;
     exchange->record.phase_us[PHASE_QUEUE] = p->granted_us - exchange->started_us;
+    shown_granted(p);
     passage_note_sign(p);
     set_timer(p);
     input_granted(p);
@@ -229,7 +303,7 @@ static void note_result(struct access_record *record, const struct passage *p, c
     record->stderr_bytes = p->stderr_bytes;
     record->pid = p->run->pid;
     record->retries = p->run->retries;
-    if (p->granted_us != 0 && result->cpu_us != PHASE_NONE)
+    if (p->granted_us != 0 && result->max_rss_kib != PHASE_NONE)
         record->phase_us[PHASE_REAP] = clock_us() - p->granted_us;
 }
 
@@ -246,6 +320,7 @@ static void on_ended(void *arg, const struct run_result *result)
 
     event_del(p->timer);
     on_errors(p, SPAN(""));
+    shown_ended(p, result);
     if (p->is.must_log)
         log_late(p, result);
     if (p->exchange == NULL) {
@@ -298,6 +373,7 @@ static void on_abort(struct exchange *exchange)
 
     passage_let_go(p);
     exchange->origin = NULL; /* it is logged at once, without the program's end */
+    exchange->place = NULL;
     p->exchange = NULL;
     if (p->run != NULL)
         passage_stop_run(p, false);
@@ -407,11 +483,14 @@ void passage_open_run(struct passage *p)
     struct run_result refusal = {.why = ""};
 
     event_del(p->timer);
+    shown_waits(p);
     p->run = p->runner->open(p->runner, &p->request, &up, p, &refusal);
-    if (p->run == NULL)
+    if (p->run == NULL) {
+        shown_refused(p, refusal.cause);
         passage_fail(p, status_of(refusal.cause), refusal.why);
-    else if (p->run->is_granted)
+    } else if (p->run->is_granted) {
         begin_run(p);
+    }
 }
 
 static void fill_request(struct passage *p, const struct route_target *target)
@@ -422,6 +501,7 @@ static void fill_request(struct passage *p, const struct route_target *target)
         .each_variable = each_variable,
         .script = target->script,
         .id = p->vars.request_id,
+        .affinity = affinity_of(target->route->pool, p->vars.head, p->vars.remote_addr),
         .has_input = p->exchange->has_body && role != ROLE_AUTHORIZER, /* who answers is to have the body */
         .role = role,
         .data_fd = p->data != NULL ? p->data->fd : -1,
@@ -459,6 +539,7 @@ void gateway_serve(struct gateway *gateway, struct exchange *exchange, const str
         nph_init(p->nph);
     }
     exchange->origin = p;
+    shown_begin(p);
     exchange_handle(exchange, &handler, p);
     if (has_giant(p))
         passage_fail(p, 431, "a field of the request is longer than a variable can be");
@@ -500,6 +581,7 @@ bool gateway_done(struct exchange *exchange)
     if (p == NULL)
         return false;
     exchange->origin = NULL;
+    exchange->place = NULL;
     p->exchange = NULL;
     if (p->run != NULL) {
         keep_record(p, &exchange->record);

@@ -7,6 +7,7 @@
 
 #include <event2/event.h>
 
+#include "base/places.h"
 #include "gateway/run.h"
 #include "http/exchange.h"
 #include "site/open_files.h"
@@ -17,6 +18,8 @@ struct gateway_options {
     const char *temp_dir; /* for request bodies that are held and large; lives as long as the gateway */
 
     uint64_t max_temp; /* bytes of all such bodies */
+
+    struct places *places; /* where requests in flight are shown; NULL: nowhere. Outlives the gateway */
 
     /* A local redirect (RFC 3875 section 6.2.2): answer the exchange with what is at this local path and query. The
      * text lives as long as the call. */

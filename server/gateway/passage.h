@@ -62,6 +62,7 @@ struct passage {
         bool is_paused : 1;  /* by us, because the client does not read */
         bool answered : 1;   /* the exchange has had our last word, and may still be sending it */
         bool must_log : 1;   /* the exchange is over, the record waits for the run's end */
+        bool told_slow : 1;  /* it was, to the slow log */
     } is;
     struct access_record record; /* with must_log: a copy, its texts in .texts */
     struct buffer texts;
@@ -77,7 +78,7 @@ static inline bool passage_is_open(const struct passage *p)
 
 /* Our last word: the exchange is ended or failed by the caller right after this. */
 struct exchange *passage_let_go(struct passage *p);
-void passage_fail(struct passage *p, unsigned status, const char *why); /* `why` is for the log */
+void passage_fail(struct passage *p, unsigned status, const char *why); /* `why` is for the log, or empty */
 void passage_stop_run(struct passage *p, bool at_once);
 void passage_free(struct passage *p); /* the run is over, and the exchange is not ours any more */
 

@@ -17,11 +17,18 @@ static void set_timer(struct queue *queue)
     event_add(queue->timer, &delay);
 }
 
+static void tell(const struct queue *queue)
+{
+    if (queue->account != NULL)
+        account_set_waiting(queue->account, queue->n);
+}
+
 static void take_out(struct queue *queue, struct queue_entry *entry)
 {
     TAILQ_REMOVE(&queue->entries, entry, next);
     entry->is_waiting = false;
     queue->n--;
+    tell(queue);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -46,6 +53,7 @@ void queue_init(struct queue *queue, struct event_base *base, unsigned limit, ui
     queue->limit = limit;
     queue->timeout_us = timeout_us;
     queue->expired = expired;
+    queue->account = NULL;
     queue->timer = evtimer_new(base, on_timer, queue);
 }
 
@@ -58,6 +66,7 @@ static void count_in(struct queue *queue, struct queue_entry *entry)
 {
     entry->is_waiting = true;
     queue->n++;
+    tell(queue);
     if (!event_pending(queue->timer, EV_TIMEOUT, NULL)) /* one that comes too early is set anew when it does */
         set_timer(queue);
 }

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "base/account.h"
+
 /* Embedded in what waits. */
 struct queue_entry {
     TAILQ_ENTRY(queue_entry) next;
@@ -22,6 +24,7 @@ struct queue {
     uint64_t timeout_us;
     struct event *timer;
     void (*expired)(struct queue_entry *entry); /* has waited too long; it is out of the queue already */
+    struct account *account;                    /* is told how many wait; NULL, which it is at first: nobody is */
 };
 
 void queue_init(struct queue *queue, struct event_base *base, unsigned limit, uint64_t timeout_us,

@@ -11,6 +11,7 @@
 #include "gateway/passage.h"
 #include "gateway/permit.h"
 #include "gateway/sendfile.h"
+#include "gateway/shown.h"
 
 enum { MAX_INTERIM = 8 }; /* interim heads that a program may send */
 
@@ -93,6 +94,7 @@ static void redirect(struct passage *p, const struct reply *reply)
 
     p->exchange = NULL;
     exchange->origin = NULL;
+    exchange->place = NULL;
     permit_destroy(exchange->permit); /* what was allowed there says nothing of what is elsewhere */
     exchange->permit = NULL;
     buffer_append_span(&location, reply->location);
@@ -127,6 +129,7 @@ static void pass_on(struct passage *p)
     struct gateway *gateway = p->gateway;
 
     exchange->origin = NULL;
+    exchange->place = NULL;
     passage_free(p);
     gateway->options.authorized(gateway->options.arg, exchange);
 }
@@ -145,7 +148,7 @@ static void note_first(struct passage *p)
     p->is.head_done = true;
     if (p->run->started_us != 0)
         exchange->record.phase_us[PHASE_START] = p->run->started_us - p->run->granted_us;
-    exchange_phase(exchange, PHASE_FIRST, since);
+    shown_answers(p, exchange_phase(exchange, PHASE_FIRST, since));
 }
 
 /* The length that the response has, by the program's word. 205 has none, whatever it says (RFC 9110 section 15.3.6). */

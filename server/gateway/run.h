@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/account.h"
 #include "base/span.h"
 #include "config.h"
 
@@ -31,17 +32,18 @@ enum run_cause {
     RUN_DOWN,          /* ... : nothing runs that could serve it */
     RUN_MISSING,       /* ... : there is no such script */
     RUN_FORBIDDEN,     /* ... : it may not be run */
-    RUN_BROKEN,        /* ... : it could not be started */
+    RUN_BROKEN,        /* ... : it could not be started, or reached */
+    RUN_TIMEOUT,       /* ... : nobody could be reached in time */
 };
 
 /* Why and how a run ended. */
 struct run_result {
     enum run_cause cause;
-    const char *why;      /* for the log; may be empty, never NULL; lives as long as the call */
+    const char *why;      /* for the log; empty: nothing is to be logged; never NULL; lives as long as the call */
     int exit_code;        /* CGI's, or FastCGI's appStatus; -1: not known */
     int signal;           /* that ended the program; 0: none */
     uint64_t cpu_us;      /* UINT64_MAX: not known */
-    uint64_t max_rss_kib; /* likewise */
+    uint64_t max_rss_kib; /* likewise; known of a process that has ended with its run */
 };
 
 typedef void run_emit(void *arg, struct span name, struct span value);
@@ -51,10 +53,12 @@ struct run_request {
     void (*each_variable)(const struct run_request *request, run_emit *emit, void *arg);
     struct span script; /* as the route found it, relative to the route's directory; may be empty */
     struct span id;     /* of the request: for tags */
+    uint64_t affinity;  /* requests of one client, or with one cookie, have the same; where the pool goes by that */
     bool has_input;     /* a request body will be fed; without it, standard input is at its end from the start */
     enum route_role role;
     int data_fd;          /* of a filter: the file that it gets; the requester's to close, after the run's end */
     uint64_t data_length; /* of it, in bytes */
+    struct scoreboard_request *place; /* where it is told who serves the run, and what is waited for; NULL: nowhere */
 };
 
 struct run;
@@ -79,6 +83,8 @@ struct run_down {
     /* The request has failed: writes to the error log what went to and fro, if that was recorded. Before stop, or
      * within up->ended. NULL: nothing is ever recorded. */
     void (*explain)(struct run *run);
+    /* It has taken request_slowlog_timeout: `line` tells of its request, for the slow log. NULL: there is none. */
+    void (*slow)(struct run *run, struct span line);
 };
 
 /* Embedded, first, in what cgi/ and fastcgi/ make of it. */
@@ -100,6 +106,7 @@ struct runner {
      * run->is_granted says whether its turn has come already: then there is no upcall for it. */
     struct run *(*open)(struct runner *runner, const struct run_request *request, const struct run_up *up, void *arg,
                         struct run_result *refusal_out);
+    struct account *account; /* of the place; the requester counts there what becomes of its requests */
 };
 
 #endif

@@ -130,6 +130,7 @@ static void report(struct connection *c)
     exchange->record.bytes_out = exchange->bytes_out;
     exchange_phase(exchange, PHASE_TOTAL, exchange->started_us);
     counter_add(&c->http->options.counters->requests, 1);
+    counter_add(&c->http->options.counters->statuses[exchange->status < 600 ? exchange->status / 100 : 0], 1);
     c->http->options.done(c->http->options.arg, exchange);
 }
 
@@ -199,7 +200,7 @@ static void finish_exchange(struct connection *c)
     bool is_cut = exchange->is.is_cut;
     bool has_more = !is_whole || exchange->is.body_lost || exchange->head.keep_alive;
     bool must_reset = is_cut && !exchange->is.has_length && !exchange->is.is_chunked;
-    bool keep = c->is.keep && is_whole && !is_cut && !c->http->is_draining;
+    bool keep = c->is.keep && is_whole && !is_cut && (!c->http->is_draining || c->http->is_gentle);
 
     report(c);
     drop_exchange(c);
@@ -380,6 +381,10 @@ static bool step(struct connection *c)
 
 static void wait_in_exchange(struct connection *c)
 {
+    const struct http_options *options = &c->http->options;
+
+    if (c->exchange->place == NULL && options->lasts != NULL)
+        options->lasts(options->arg, c->exchange);
     if (connection_awaits_body(c) && c->is.half_closed) {
         abort_exchange(c);
         return;

@@ -438,6 +438,11 @@ void http_write_address(const struct peer_address *address, struct exchange_addr
         snprintf(out->host, sizeof out->host, strchr(text, ':') != NULL ? "[%s]" : "%s", text);
 }
 
+const struct peer_address *exchange_peer(const struct exchange *exchange)
+{
+    return &exchange->connection->remote;
+}
+
 void exchange_remote(const struct exchange *exchange, struct exchange_address *out)
 {
     http_write_address(&exchange->connection->remote, out);

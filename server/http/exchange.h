@@ -25,6 +25,7 @@
 #include <time.h>
 
 #include "access.h"
+#include "base/scoreboard.h"
 #include "base/span.h"
 #include "http/head.h"
 #include "http/uri.h"
@@ -52,10 +53,11 @@ struct exchange {
     bool has_body;                /* the request comes with one */
     struct access_record record;  /* handlers fill in what they know: route, gateway, pool, pid, phases... */
     const struct handler *handler;
-    void *data;            /* the handler's */
-    void *origin;          /* the service's: who is to know of the exchange's end, whoever answers it */
-    unsigned n_redirects;  /* local ones so far */
-    struct permit *permit; /* the gateway's: what authorizers have granted; NULL: nothing */
+    void *data;                       /* the handler's */
+    struct scoreboard_request *place; /* the service's: where it is told how much was sent; NULL: nowhere */
+    void *origin;                     /* the service's: who is to know of the exchange's end, whoever answers it */
+    unsigned n_redirects;             /* local ones so far */
+    struct permit *permit;            /* the gateway's: what authorizers have granted; NULL: nothing */
 
     /* Private from here on. */
     struct buffer bytes;    /* the request's head as received */
@@ -165,6 +167,8 @@ struct exchange_address {
     char text[INET6_ADDRSTRLEN], port[6];
     char host[INET6_ADDRSTRLEN + 2]; /* as it stands in a URI: an IPv6 address in brackets; "localhost" for unix */
 };
+struct peer_address;
+const struct peer_address *exchange_peer(const struct exchange *exchange); /* the client's */
 void exchange_remote(const struct exchange *exchange, struct exchange_address *out);
 void exchange_local(const struct exchange *exchange, struct exchange_address *out);
 

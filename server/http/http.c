@@ -182,7 +182,7 @@ static void on_drain_limit(evutil_socket_t fd, short what, void *arg)
     for_each(arg, connection_cut);
 }
 
-void http_drain(struct http *http, uint64_t limit_us, void (*drained)(void *arg), void *arg)
+void http_drain(struct http *http, uint64_t limit_us, bool gently, void (*drained)(void *arg), void *arg)
 {
     struct timeval limit = {(time_t)(limit_us / 1000000), (suseconds_t)(limit_us % 1000000)};
 
@@ -194,11 +194,13 @@ void http_drain(struct http *http, uint64_t limit_us, void (*drained)(void *arg)
         drained(arg);
         return;
     }
-    if (limit_us != 0) {
+    if (limit_us != 0 && http->drain_limit == NULL) {
         http->drain_limit = evtimer_new(http->options.base, on_drain_limit, http);
         event_add(http->drain_limit, &limit);
     }
-    for_each(http, connection_drain);
+    http->is_gentle = gently;
+    if (!gently)
+        for_each(http, connection_drain);
 }
 
 /* ---- what exchanges need ---- */

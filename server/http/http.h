@@ -30,6 +30,10 @@ struct http_options {
     /* A request's head is complete: the service must call exchange_handle() or answer at once. */
     void (*request)(void *arg, struct exchange *exchange);
 
+    /* An exchange without a place lasts: its answer is not there, or not sent, when .request has returned. NULL: nobody
+     * wants to know. */
+    void (*lasts)(void *arg, struct exchange *exchange);
+
     /* An exchange is over, for the log. The record is complete but for what only the service knows. */
     void (*done)(void *arg, struct exchange *exchange);
 
@@ -50,8 +54,9 @@ struct http *http_create(const struct http_options *options);
 void http_listen(struct http *http, int fd);
 
 /* Accepts no more, closes what is idle, lets the rest finish their current response; calls back when no connection is
- * left: at once if there is none. After `limit_us`, if not 0, what is left is cut. */
-void http_drain(struct http *http, uint64_t limit_us, void (*drained)(void *arg), void *arg);
+ * left: at once if there is none. `gently`: what is idle, and was told that it is kept, may bring one more request,
+ * which may be on its way; it is told then that it is the last. After `limit_us`, if not 0, what is left is cut. */
+void http_drain(struct http *http, uint64_t limit_us, bool gently, void (*drained)(void *arg), void *arg);
 
 void http_destroy(struct http *http);
 

@@ -190,6 +190,16 @@ static void keep_rest(struct connection *c, const struct iovec *parts, int n, si
     }
 }
 
+/* Of the exchange: its head, its body. */
+static void note_sent(struct connection *c, uint64_t n)
+{
+    struct exchange *exchange = c->exchange;
+
+    exchange->bytes_out += n;
+    if (exchange->place != NULL)
+        atomic_store_explicit(&exchange->place->bytes_out, exchange->bytes_out, memory_order_relaxed);
+}
+
 void connection_send(struct connection *c, struct iovec *parts, int n, bool more)
 {
     ssize_t sent = 0;
@@ -207,7 +217,7 @@ void connection_send(struct connection *c, struct iovec *parts, int n, bool more
         sent = sent > 0 ? sent : 0;
         c->sent += (uint64_t)sent;
         if (c->exchange != NULL)
-            c->exchange->bytes_out += (uint64_t)sent;
+            note_sent(c, (uint64_t)sent);
     }
     keep_rest(c, parts, n, (size_t)sent);
     if (connection_is_full(c)) {
@@ -230,7 +240,7 @@ static bool flush_out(struct connection *c)
         buffer_consume(&c->out, (size_t)sent);
         c->sent += (uint64_t)sent;
         if (c->exchange != NULL)
-            c->exchange->bytes_out += (uint64_t)sent;
+            note_sent(c, (uint64_t)sent);
     }
     return true;
 }
@@ -258,7 +268,7 @@ static bool flush_file(struct connection *c)
         c->file.left -= (uint64_t)sent;
         share -= (size_t)sent;
         c->sent += (uint64_t)sent;
-        c->exchange->bytes_out += (uint64_t)sent;
+        note_sent(c, (uint64_t)sent);
     }
     return true;
 }

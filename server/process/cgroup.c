@@ -349,14 +349,14 @@ int cgroups_create(const struct config *config, struct cgroups **cgroups_out)
 
 /* ---- using them ---- */
 
-int cgroups_entrance(const struct cgroups *cgroups, const struct config_route *route)
+int cgroups_entrance(const struct cgroups *cgroups, unsigned route)
 {
-    return cgroups != NULL ? cgroups->routes[route->index].procs_fd : 0;
+    return cgroups != NULL && route < cgroups->n_routes ? cgroups->routes[route].procs_fd : 0;
 }
 
-unsigned cgroups_memory_kills(struct cgroups *cgroups, const struct config_route *route)
+unsigned cgroups_memory_kills(struct cgroups *cgroups, unsigned route)
 {
-    struct cgroup *group = cgroups != NULL ? &cgroups->routes[route->index] : NULL;
+    struct cgroup *group = cgroups != NULL && route < cgroups->n_routes ? &cgroups->routes[route] : NULL;
     char text[512];
 
     if (group == NULL || group->events_fd == 0)

@@ -22,11 +22,13 @@ struct cgroups;
  * message that names the cause and the cure, with nothing left behind. */
 int cgroups_create(const struct config *config, struct cgroups **cgroups_out);
 
+/* `route`: its index in the configuration that the server was started with, or UINT_MAX. */
+
 /* A descriptor that puts into the route's group whoever writes "0" to it; 0: it has none. cgroups may be NULL. */
-int cgroups_entrance(const struct cgroups *cgroups, const struct config_route *route);
+int cgroups_entrance(const struct cgroups *cgroups, unsigned route);
 
 /* How many processes of the route were killed for the group's want of memory since this was last asked. */
-unsigned cgroups_memory_kills(struct cgroups *cgroups, const struct config_route *route);
+unsigned cgroups_memory_kills(struct cgroups *cgroups, unsigned route);
 
 /* Kills who is left in the routes' groups, moves the server's own processes back to where they came from, and removes
  * the groups. Needs no descriptor that was open before. Blocks until all are gone, for some seconds at most. */

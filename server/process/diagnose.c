@@ -9,8 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "process/examine.h"
 #include "base/scoreboard.h"
+#include "process/examine.h"
 
 static const char *const stages[] = {
     [SPAWN_SOCKET] = "its socket could not be made",

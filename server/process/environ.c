@@ -4,8 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/memory.h"
-#include "process/pools_inside.h"
+#include "process/environ.h"
 
 struct list {
     char **at;

@@ -1,9 +1,6 @@
-#include "process/keeper.h"
-
+/* The keeper's life: its start, its signals, its end. The rest is fronts.c's, reload.c's and the pools'. */
 #include <errno.h>
 #include <event2/event.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,67 +10,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/memory.h"
 #include "log.h"
 #include "process/cgroup.h"
-#include "process/channel.h"
-#include "process/diagnose.h"
+#include "process/keeper_inside.h"
 #include "process/listen.h"
-#include "process/pools.h"
+#include "process/slowlog.h"
 #include "process/spawn.h"
 #include "process/users.h"
-#include "process/warden.h"
-
-enum keeper_state {
-    KEEPER_RUNNING,
-    KEEPER_DRAINING,
-    KEEPER_ENDING,
-};
-
-enum {
-    YOUNG_US = 1000000,
-    LONGEST_DELAY_MS = 2000,
-    DRAIN_MARGIN_MS = 2000, /* the fronts keep drain_timeout themselves; this is for one that is stuck */
-};
-
-struct front {
-    struct keeper *keeper;
-    unsigned number;
-    pid_t pid; /* 0: not there */
-    uint64_t started_us;
-    unsigned failures; /* in a row: it died young */
-    struct channel *channel;
-    struct event *restart;
-};
-
-struct keeper {
-    const struct keeper_options *options;
-    const struct config *config;
-    enum keeper_state state;
-    struct event_base *base;
-    struct event *signals[6];
-    struct event *deadline;
-    struct scoreboard *scoreboard;
-    struct wards *wards;
-    struct cgroups *cgroups; /* NULL: no route has one */
-    struct programs *programs;
-    struct pools *pools;
-    struct front fronts[SCOREBOARD_FRONTS];
-    int *listen_fds;
-    int access_fd, error_fd;
-    struct warden warden;
-    int status;
-};
-
-static unsigned fronts_here(const struct keeper *keeper)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < keeper->config->server.fronts; i++)
-        n += keeper->fronts[i].pid != 0;
-    return n;
-}
 
 /* ---- ending ---- */
 
@@ -92,200 +36,54 @@ static void end_programs(struct keeper *keeper)
     programs_end_all(keeper->programs, on_all_gone, keeper);
 }
 
-static void kill_fronts(struct keeper *keeper)
-{
-    for (unsigned i = 0; i < keeper->config->server.fronts; i++)
-        if (keeper->fronts[i].pid > 0)
-            kill(keeper->fronts[i].pid, SIGKILL);
-}
-
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     log_warning("fronts did not finish within drain_timeout; they are ended");
-    kill_fronts(arg);
+    fronts_kill(arg, NULL);
 }
 
-static void drain(struct keeper *keeper, bool has_deadline)
+void keeper_drain(struct keeper *keeper, enum drain how)
 {
-    struct message message = {.kind = MESSAGE_DRAIN, .n = has_deadline};
-    uint64_t ms = keeper->config->server.drain_timeout_ms + DRAIN_MARGIN_MS;
+    uint64_t ms = keeper->current->config->server.drain_timeout_ms + DRAIN_MARGIN_MS;
     struct timeval limit = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
+    const struct config_addresses *heir;
+    struct generation *of;
 
     keeper->state = KEEPER_DRAINING;
-    listen_close(&keeper->config->server.listen, keeper->listen_fds); /* the fronts close theirs */
-    for (unsigned i = 0; i < keeper->config->server.fronts; i++) {
-        event_del(keeper->fronts[i].restart);
-        if (keeper->fronts[i].channel != NULL)
-            channel_send(keeper->fronts[i].channel, &message, NULL, 0);
+    keeper->scoreboard->is_draining = 1;
+    reload_fail(keeper, "the server is ending");
+    heir = upgrade_shares_sockets(&keeper->upgrade) ? &keeper->current->config->server.listen : NULL;
+    TAILQ_FOREACH(of, &keeper->generations, next) /* the fronts close theirs */
+    {
+        if (of->listen_fds != NULL)
+            listen_close(&of->config->server.listen, of->listen_fds, heir);
+        free(of->listen_fds);
+        of->listen_fds = NULL;
     }
-    if (has_deadline)
+    TAILQ_FOREACH(of, &keeper->generations, next)
+    fronts_drain(keeper, of, how);
+    if (how != DRAIN_ALL)
         event_add(keeper->deadline, &limit);
-    if (fronts_here(keeper) == 0)
+    keeper_front_gone(keeper);
+}
+
+void keeper_front_gone(struct keeper *keeper)
+{
+    if (keeper->state == KEEPER_DRAINING && fronts_here(keeper) == 0)
         end_programs(keeper);
 }
 
-static void stop(struct keeper *keeper, bool has_deadline)
+static void stop(struct keeper *keeper, enum drain how)
 {
     if (keeper->state != KEEPER_RUNNING) { /* asked twice: at once, then */
-        kill_fronts(keeper);
+        fronts_kill(keeper, NULL);
         programs_kill_all(keeper->programs);
         return;
     }
+    upgrade_cancel(&keeper->upgrade);
     log_notice("ending: requests in flight are finished first");
-    drain(keeper, has_deadline);
-}
-
-/* ---- fronts ---- */
-
-static void send_to_front(void *arg, unsigned number, const struct message *message, const int *fds, unsigned n_fds)
-{
-    struct keeper *keeper = arg;
-    struct front *front = &keeper->fronts[number];
-
-    if (front->channel != NULL) {
-        channel_send(front->channel, message, fds, n_fds);
-        return;
-    }
-    for (unsigned i = 0; i < n_fds; i++)
-        close(fds[i]);
-}
-
-/* The front's end is dealt with when it is waited for; one that breaks the rules is brought to it. */
-static void receive(void *arg, const struct message *message, int *fds, unsigned n_fds)
-{
-    struct front *front = arg;
-    struct keeper *keeper = front->keeper;
-
-    if (message != NULL && pools_receive(keeper->pools, front->number, message, fds, n_fds) == 0)
-        return;
-    if (message != NULL)
-        log_error("front %u asks for what it may not; it is ended", front->number);
-    channel_destroy(front->channel);
-    front->channel = NULL;
-    if (message != NULL || keeper->state == KEEPER_RUNNING)
-        kill(front->pid, SIGKILL); /* else it is exiting, as it was told to */
-}
-
-/* Closes everything that a front has no business with. The kept ones are few, so one pass a gap is cheap. */
-static void close_all_but(const int *kept, size_t n)
-{
-    for (int from = 3;;) {
-        int next = INT_MAX;
-
-        for (size_t i = 0; i < n; i++)
-            if (kept[i] >= from && kept[i] < next)
-                next = kept[i];
-        if (next > from)
-            close_range((unsigned)from, next == INT_MAX ? ~0U : (unsigned)next - 1, 0);
-        if (next == INT_MAX)
-            return;
-        from = next + 1;
-    }
-}
-
-/* In the new process: is the front to its end. What the keeper had in memory stays as it is, unused. */
-static _Noreturn void be_front(struct front *front, int channel_fd)
-{
-    struct keeper *keeper = front->keeper;
-    size_t n_listen = keeper->config->server.listen.n;
-    int *kept = memory_zeroed(n_listen + 3, sizeof *kept);
-    static const int ours[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD};
-    struct front_start start = {
-        .config = keeper->config,
-        .scoreboard = keeper->scoreboard,
-        .number = front->number,
-        .channel_fd = channel_fd,
-        .listen_fds = keeper->listen_fds,
-        .access_fd = keeper->access_fd,
-        .error_fd = keeper->error_fd,
-    };
-
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        signal(ours[i], SIG_DFL);
-    wards_forget(keeper->wards);
-    setpgid(0, 0); /* what a terminal sends is the keeper's to hear */
-    for (size_t i = 0; i < n_listen; i++)
-        kept[i] = keeper->listen_fds[i];
-    kept[n_listen] = channel_fd;
-    kept[n_listen + 1] = keeper->access_fd;
-    kept[n_listen + 2] = keeper->error_fd;
-    close_all_but(kept, n_listen + 3);
-    free(kept);
-    int status = keeper->options->front(&start);
-    log_flush();
-    exit(status);
-}
-
-static void restart_later(struct front *front)
-{
-    unsigned ms = front->failures == 0 ? 0 : 50U << (front->failures < 6 ? front->failures : 6);
-    struct timeval delay = {ms / 1000, ms % 1000 * 1000};
-
-    if (ms > LONGEST_DELAY_MS)
-        delay = (struct timeval){LONGEST_DELAY_MS / 1000, 0};
-    event_add(front->restart, &delay);
-}
-
-static void start_front(struct front *front)
-{
-    struct keeper *keeper = front->keeper;
-    int fds[2];
-
-    int error = channel_pair(fds);
-    if (error == 0) {
-        front->pid = spawn_self(0);
-        error = front->pid < 0 ? (int)front->pid : 0;
-        if (front->pid == 0)
-            be_front(front, fds[1]);
-        close(fds[1]);
-    }
-    if (error != 0) {
-        log_error("front %u cannot be started: %s", front->number, strerror(-error));
-        front->pid = 0;
-        front->failures++;
-        restart_later(front);
-        return;
-    }
-    front->started_us = clock_us();
-    front->channel = channel_create(keeper->base, fds[0], receive, front);
-}
-
-static void on_restart(evutil_socket_t fd, short what, void *arg)
-{
-    struct front *front = arg;
-
-    (void)fd, (void)what;
-    if (front->keeper->state != KEEPER_RUNNING)
-        return;
-    start_front(front);
-    if (front->channel != NULL)
-        pools_front_came(front->keeper->pools, front->number);
-}
-
-static void on_front_exited(struct front *front, int status)
-{
-    struct keeper *keeper = front->keeper;
-    char end[64];
-
-    front->pid = 0;
-    if (front->channel != NULL)
-        channel_destroy(front->channel);
-    front->channel = NULL;
-    pools_front_left(keeper->pools, front->number);
-    if (keeper->state == KEEPER_RUNNING && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_CANNOT_START) {
-        keeper->status = EXIT_CANNOT_START;
-        drain(keeper, true);
-        return;
-    }
-    if (keeper->state == KEEPER_RUNNING) {
-        diagnose_end(end, sizeof end, status);
-        log_error("front %u %s; another is started", front->number, end);
-        front->failures = clock_us() - front->started_us < YOUNG_US ? front->failures + 1 : 0;
-        restart_later(front);
-    } else if (keeper->state == KEEPER_DRAINING && fronts_here(keeper) == 0) {
-        end_programs(keeper);
-    }
+    keeper_drain(keeper, how);
 }
 
 /* ---- signals ---- */
@@ -310,31 +108,46 @@ static void on_child(evutil_socket_t fd, short what, void *arg)
 
     (void)fd, (void)what;
     while ((pid = next_exited(&group)) > 0 && wait4(pid, &status, WNOHANG, &usage) == pid) {
-        unsigned i = 0;
-
-        while (i < keeper->config->server.fronts && keeper->fronts[i].pid != pid)
-            i++;
-        if (i < keeper->config->server.fronts)
-            on_front_exited(&keeper->fronts[i], status);
-        else if (!programs_reaped(keeper->programs, pid, status, &usage))
+        if (!fronts_reaped(keeper, pid, status) && !programs_reaped(keeper->programs, pid, status, &usage))
             programs_orphan_reaped(keeper->programs, group);
     }
 }
 
-static void on_stop(evutil_socket_t fd, short what, void *arg)
+/* Is it for another, by now? */
+static bool pass_on(struct keeper *keeper, evutil_socket_t number)
 {
-    (void)fd, (void)what;
-    stop(arg, true);
+    return upgrade_pass_on(&keeper->upgrade, (int)number);
 }
 
-static void on_quit(evutil_socket_t fd, short what, void *arg)
+static void on_stop(evutil_socket_t number, short what, void *arg)
 {
-    (void)fd, (void)what;
-    stop(arg, false);
+    (void)what;
+    if (!pass_on(arg, number))
+        stop(arg, DRAIN_SOON);
 }
 
-/* Opens both logs by their paths: 0, or -1 after a message. */
-static int open_logs(const struct config_server *server, int *access_fd, int *error_fd)
+static void on_quit(evutil_socket_t number, short what, void *arg)
+{
+    (void)what;
+    if (!pass_on(arg, number))
+        stop(arg, DRAIN_ALL);
+}
+
+static void on_reload(evutil_socket_t number, short what, void *arg)
+{
+    (void)what;
+    if (!pass_on(arg, number))
+        reload_begin(arg);
+}
+
+static void on_upgrade(evutil_socket_t number, short what, void *arg)
+{
+    (void)what;
+    if (!pass_on(arg, number))
+        upgrade_begin(arg);
+}
+
+int keeper_open_logs(const struct config_server *server, int *access_fd, int *error_fd)
 {
     *error_fd = sink_open(server->error_log, STDERR_FILENO);
     if (*error_fd < -1)
@@ -349,25 +162,24 @@ static int open_logs(const struct config_server *server, int *access_fd, int *er
     return -1;
 }
 
-static void on_reopen(evutil_socket_t fd, short what, void *arg)
+static void on_reopen(evutil_socket_t number, short what, void *arg)
 {
     struct keeper *keeper = arg;
-    struct message message = {.kind = MESSAGE_LOGS};
+    struct generation *of = keeper->current;
     int access_fd, error_fd;
 
-    (void)fd, (void)what;
-    if (open_logs(&keeper->config->server, &access_fd, &error_fd) != 0)
+    (void)what;
+    pass_on(keeper, number);
+    if (keeper_open_logs(&of->config->server, &access_fd, &error_fd) != 0)
         return;
     log_set(error_fd);
-    close(keeper->error_fd);
-    close(keeper->access_fd);
-    keeper->error_fd = error_fd;
-    keeper->access_fd = access_fd;
-    for (unsigned i = 0; i < keeper->config->server.fronts; i++) {
-        int fds[2] = {fcntl(error_fd, F_DUPFD_CLOEXEC, 3), access_fd < 0 ? -1 : fcntl(access_fd, F_DUPFD_CLOEXEC, 3)};
-
-        send_to_front(keeper, i, &message, fds, access_fd < 0 ? 1 : 2);
-    }
+    close(of->error_fd);
+    if (of->access_fd >= 0)
+        close(of->access_fd);
+    of->error_fd = error_fd;
+    of->access_fd = access_fd;
+    fronts_send_logs(keeper, of);
+    slowlog_reopen();
     log_notice("logs reopened");
 }
 
@@ -377,8 +189,8 @@ static void catch_signals(struct keeper *keeper)
         int number;
         event_callback_fn callback;
     } caught[] = {
-        {SIGCHLD, on_child}, {SIGTERM, on_stop}, {SIGINT, on_stop},
-        {SIGHUP, on_stop},   {SIGQUIT, on_quit}, {SIGUSR1, on_reopen},
+        {SIGCHLD, on_child}, {SIGTERM, on_stop},   {SIGINT, on_stop},     {SIGHUP, on_reload},
+        {SIGQUIT, on_quit},  {SIGUSR1, on_reopen}, {SIGUSR2, on_upgrade},
     };
 
     for (size_t i = 0; i < sizeof caught / sizeof *caught; i++) {
@@ -393,7 +205,7 @@ static void catch_signals(struct keeper *keeper)
  * they could put something else in a socket's place. 0 or -1 after a message. */
 static int make_socket_dir(struct keeper *keeper)
 {
-    const struct config_user *owner = &keeper->config->server.user;
+    const struct config_user *owner = &keeper->current->config->server.user;
     const char *parent = getenv("XDG_RUNTIME_DIR");
     char *dir = keeper->wards->socket_dir;
 
@@ -410,10 +222,13 @@ static int make_socket_dir(struct keeper *keeper)
 }
 
 /* What later processes are to share, or be kept from: 0, or -1 after a message and with nothing left behind. */
+/* What later processes are to share, or be kept from: 0, or -1 after a message and with nothing left behind. */
 static int prepare_children(struct keeper *keeper)
 {
-    users_load(keeper->config);
-    if (cgroups_create(keeper->config, &keeper->cgroups) != 0)
+    const struct config *config = keeper->current->config;
+
+    users_load(config);
+    if (cgroups_create(config, &keeper->cgroups) != 0)
         return -1;
     keeper->scoreboard = scoreboard_create();
     keeper->wards = wards_create();
@@ -429,18 +244,16 @@ fail:
     return -1;
 }
 
-static int prepare(struct keeper *keeper)
+static int prepare(struct keeper *keeper, struct config *config)
 {
-    const struct config_server *server = &keeper->config->server;
+    const struct generation *first = reload_first(keeper, config);
 
-    if (open_logs(server, &keeper->access_fd, &keeper->error_fd) != 0)
+    if (first == NULL)
         return -1;
-    log_set(keeper->error_fd);
-    keeper->listen_fds = memory_zeroed(server->listen.n, sizeof *keeper->listen_fds);
-    if (listen_open(&server->listen, &server->user, keeper->listen_fds) != 0)
-        return -1;
+    log_set(first->error_fd);
     if (prepare_children(keeper) != 0) {
-        listen_close(&server->listen, keeper->listen_fds);
+        listen_close(&config->server.listen, first->listen_fds,
+                     upgrade_shares_sockets(&keeper->upgrade) ? &config->server.listen : NULL);
         return -1;
     }
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -449,91 +262,99 @@ static int prepare(struct keeper *keeper)
 
 static void announce(const struct keeper *keeper)
 {
-    const struct config_addresses *addresses = &keeper->config->server.listen;
+    const struct config_addresses *addresses = &keeper->current->config->server.listen;
     char text[256];
 
     for (size_t i = 0; i < addresses->n; i++) {
-        listen_describe(keeper->listen_fds[i], &addresses->at[i], text, sizeof text);
+        listen_describe(keeper->current->listen_fds[i], &addresses->at[i], text, sizeof text);
         log_notice("listening on %s", text);
     }
-    if (geteuid() == 0 && (keeper->config->server.user.name == NULL || keeper->config->server.user.uid == 0))
+    if (geteuid() == 0 &&
+        (keeper->current->config->server.user.name == NULL || keeper->current->config->server.user.uid == 0))
         log_warning("fronts and programs run as root; set user in [server]");
 }
 
-/* Starts the fronts, then what they work with. */
-static void start_all(struct keeper *keeper)
+/* Starts the fronts, then what they work with. 0, or -1 after a message. */
+static int start_all(struct keeper *keeper)
 {
+    struct generation *first = keeper->current;
     struct pools_options options = {
         .base = keeper->base,
-        .config = keeper->config,
         .scoreboard = keeper->scoreboard,
         .socket_dir = keeper->wards->socket_dir,
         .programs = keeper->programs,
         .cgroups = keeper->cgroups,
         .is_variable = keeper->options->is_variable,
         .may_run = keeper->options->may_run,
-        .send = send_to_front,
+        .send = fronts_send,
+        .proven = reload_proven,
         .arg = keeper,
     };
 
     keeper->pools = pools_create(&options);
-    for (unsigned i = 0; i < keeper->config->server.fronts; i++) {
-        struct front *front = &keeper->fronts[i];
+    if (pools_bind(keeper->pools, first->config, &first->binding) != 0)
+        return -1;
+    if (first->state == GENERATION_CURRENT)
+        keeper->scoreboard->generation = first->number;
+    fronts_prepare(keeper);
+    if (fronts_start(keeper, first) != 0)
+        return -1;
+    if (first->state == GENERATION_CURRENT)
+        pools_commit(keeper->pools, &first->binding);
+    return 0;
+}
 
-        front->keeper = keeper;
-        front->number = i;
-        front->restart = evtimer_new(keeper->base, on_restart, front);
-    }
-    for (unsigned i = 0; i < keeper->config->server.fronts; i++) {
-        start_front(&keeper->fronts[i]);
-        if (keeper->fronts[i].channel != NULL)
-            pools_front_came(keeper->pools, i);
-    }
-    pools_start(keeper->pools);
+static void make_events(struct keeper *keeper)
+{
+    keeper->base = event_base_new();
+    keeper->programs = programs_create(keeper->base, keeper->wards);
+    keeper->deadline = evtimer_new(keeper->base, on_deadline, keeper);
+    reload_prepare(keeper);
+    upgrade_watch(keeper);
+    catch_signals(keeper);
 }
 
 static void free_all(struct keeper *keeper)
 {
-    for (unsigned i = 0; i < keeper->config->server.fronts; i++) {
-        if (keeper->fronts[i].restart != NULL)
-            event_free(keeper->fronts[i].restart);
-        if (keeper->fronts[i].channel != NULL)
-            channel_destroy(keeper->fronts[i].channel);
-    }
+    fronts_finish(keeper);
     pools_destroy(keeper->pools);
+    slowlog_finish();
     programs_destroy(keeper->programs);
     for (size_t i = 0; i < sizeof keeper->signals / sizeof *keeper->signals; i++)
         event_free(keeper->signals[i]);
     event_free(keeper->deadline);
+    reload_finish(keeper);
+    upgrade_finish(keeper);
     event_base_free(keeper->base);
 }
 
-int keeper_run(const struct keeper_options *options)
+int keeper_run(const struct keeper_options *options, struct config *config)
 {
     struct keeper *keeper = memory_zeroed(1, sizeof *keeper);
     int status = EXIT_CANNOT_START;
 
     keeper->options = options;
-    keeper->config = options->config;
-    if (prepare(keeper) != 0)
+    TAILQ_INIT(&keeper->generations);
+    upgrade_prepare(&keeper->upgrade);
+    if (prepare(keeper, config) != 0)
         goto done;
-    keeper->base = event_base_new();
-    keeper->programs = programs_create(keeper->base, keeper->wards);
-    keeper->deadline = evtimer_new(keeper->base, on_deadline, keeper);
-    catch_signals(keeper);
-    start_all(keeper);
-    announce(keeper);
-    event_base_dispatch(keeper->base);
+    make_events(keeper);
+    if (start_all(keeper) == 0) {
+        announce(keeper);
+        event_base_dispatch(keeper->base);
+        status = keeper->status;
+    }
+    upgrade_hold_signals(&keeper->upgrade);
     free_all(keeper);
-    programs_kill_orphans(keeper->warden.pid);
+    programs_kill_orphans(keeper->warden.pid, keeper->upgrade.in_charge);
     warden_dismiss(&keeper->warden);
-    status = keeper->status;
     log_notice("ended");
+    log_flush();
+    status = upgrade_stay(&keeper->upgrade, status);
 done:
     log_flush();
     cgroups_free(keeper->cgroups);
     users_free();
-    free(keeper->listen_fds);
     free(keeper);
     return status;
 }

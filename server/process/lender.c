@@ -16,6 +16,8 @@ int lender_next(const struct lender *lender)
     for (unsigned i = 0; i < LENDER_FRONTS; i++) {
         const struct lender_share *share = &lender->shares[i];
 
+        if (share->is_leaving && share->waiting == 0)
+            continue;
         if (share->is_here && (best == NULL || is_needier(share, best)))
             best = share;
     }
@@ -32,13 +34,16 @@ void lender_lent(struct lender *lender, unsigned front)
         share->waiting--;
 }
 
-void lender_returned(struct lender *lender, unsigned front)
+void lender_settled(struct lender *lender, unsigned front)
 {
-    struct lender_share *share = &lender->shares[front];
+    lender->shares[front].recalled -= lender->shares[front].recalled > 0;
+}
 
-    share->loans--;
-    if (share->recalled > 0)
-        share->recalled--;
+void lender_returned(struct lender *lender, unsigned front, bool is_settled)
+{
+    lender->shares[front].loans--;
+    if (is_settled)
+        lender_settled(lender, front);
 }
 
 static unsigned kept(const struct lender_share *share)
@@ -78,6 +83,21 @@ static bool must_give(const struct lender_share *giver, const struct lender_shar
     return has == 0 || kept(giver) > has + 1;
 }
 
+/* One that nobody uses is to be had at once; a busy one when it is free. */
+static bool has_idle(const struct lender_share *share)
+{
+    return share->idle > share->recalled;
+}
+
+static bool is_better_giver(const struct lender_share *a, const struct lender_share *b)
+{
+    if (has_idle(a) != has_idle(b))
+        return has_idle(a);
+    if ((a->waiting == 0) != (b->waiting == 0))
+        return a->waiting == 0;
+    return kept(a) > kept(b);
+}
+
 int lender_recall(struct lender *lender)
 {
     unsigned coming;
@@ -91,8 +111,7 @@ int lender_recall(struct lender *lender)
 
         if (!share->is_here || share == taker || !must_give(share, taker, coming))
             continue;
-        if (best == NULL || (share->waiting == 0) > (best->waiting == 0) ||
-            ((share->waiting == 0) == (best->waiting == 0) && kept(share) > kept(best)))
+        if (best == NULL || is_better_giver(share, best))
             best = share;
     }
     if (best == NULL)

@@ -22,6 +22,8 @@ struct lender_share {
     unsigned waiting;   /* its requests that wait for a slot, as it last said, less the slots lent to it since that it
                           did not owe already */
     unsigned long turn; /* when it was last lent one: the higher, the later */
+    bool is_leaving;    /* it drains: it gets no more than it waits for */
+    unsigned idle;      /* slots that nobody uses, as far as the caller knows: to be recalled first */
 };
 
 struct lender {
@@ -34,8 +36,11 @@ int lender_next(const struct lender *lender);
 
 void lender_lent(struct lender *lender, unsigned front);
 
-/* A slot has come back, or has ceased to be. */
-void lender_returned(struct lender *lender, unsigned front);
+/* A slot has come back, or has ceased to be; is_settled: it was one of those recalled. */
+void lender_returned(struct lender *lender, unsigned front, bool is_settled);
+
+/* One of those recalled is settled, though no slot has come back with that. */
+void lender_settled(struct lender *lender, unsigned front);
 
 /* The front to recall a slot from for the sake of those that wait, or -1: nobody has to give. Counts as recalled. */
 int lender_recall(struct lender *lender);

@@ -2,16 +2,21 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "log.h"
+
+#define LISTEN_VARIABLE "GATEHOUSE_LISTEN"
 
 enum { BACKLOG = 4096 };
 
@@ -85,10 +90,93 @@ static void say_failure(const struct config_address *address, int error)
     log_error("cannot listen on %s: %s; %s", address->text, strerror(error), cure);
 }
 
-int listen_open(const struct config_addresses *addresses, const struct config_user *owner, int *fds_out)
+/* ---- sockets that listen already ---- */
+
+static bool is_same(const struct config_address *a, const struct config_address *b)
+{
+    return (a->text != NULL && b->text != NULL && strcmp(a->text, b->text) == 0) ||
+           (a->len == b->len && memcmp(&a->address, &b->address, a->len) == 0);
+}
+
+static void add_known(struct listen_known *known, const char *text, const struct config_address *address, int fd)
+{
+    known->at = memory_resize(known->at, (known->n + 1) * sizeof *known->at);
+    known->fds = memory_resize(known->fds, (known->n + 1) * sizeof *known->fds);
+    known->at[known->n] = *address;
+    known->at[known->n].text = memory_copy(text, strlen(text));
+    known->fds[known->n++] = fd;
+}
+
+void listen_know(struct listen_known *known, const struct config_addresses *addresses, const int *fds)
+{
+    for (size_t i = 0; i < addresses->n; i++)
+        add_known(known, addresses->at[i].text, &addresses->at[i], fds[i]);
+}
+
+/* "GATEHOUSE_LISTEN=5=127.0.0.1:8080 6=unix:/run/x.sock": descriptor and address as written. */
+void listen_bequeath(const struct config_addresses *addresses, const int *fds, char *text, size_t size)
+{
+    size_t len = (size_t)snprintf(text, size, LISTEN_VARIABLE "=");
+
+    for (size_t i = 0; i < addresses->n && len < size; i++)
+        len += (size_t)snprintf(text + len, size - len, "%s%d=%s", i > 0 ? " " : "", fds[i], addresses->at[i].text);
+}
+
+void listen_inherit(struct listen_known *known)
+{
+    char *given = getenv(LISTEN_VARIABLE), *rest = NULL;
+
+    if (given == NULL)
+        return;
+    char *text = memory_copy(given, strlen(given));
+    unsetenv(LISTEN_VARIABLE);
+    for (char *word = strtok_r(text, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
+        struct config_address bound = {.len = sizeof bound.address};
+        char *end;
+        int fd = (int)strtol(word, &end, 10), is_listening = 0;
+        socklen_t len = sizeof is_listening;
+
+        if (*end != '=' || fd < 3 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
+            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &len) != 0 || !is_listening)
+            continue;
+        if (getsockname(fd, (struct sockaddr *)&bound.address, &bound.len) == 0)
+            add_known(known, end + 1, &bound, fd);
+    }
+    free(text);
+}
+
+void listen_forget(struct listen_known *known, bool with_fds)
+{
+    for (size_t i = 0; i < known->n; i++) {
+        free(known->at[i].text);
+        if (with_fds)
+            close(known->fds[i]);
+    }
+    free(known->at);
+    free(known->fds);
+    *known = (struct listen_known){0};
+}
+
+/* Each is found once: "127.0.0.1:0" may be there several times. */
+static int find_known(struct listen_known *known, const struct config_address *address)
+{
+    for (size_t i = 0; i < known->n; i++) {
+        if (!is_same(&known->at[i], address))
+            continue;
+        free(known->at[i].text);
+        known->at[i] = (struct config_address){0};
+        return fcntl(known->fds[i], F_DUPFD_CLOEXEC, 3);
+    }
+    return -1;
+}
+
+int listen_open(const struct config_addresses *addresses, const struct config_user *owner, struct listen_known *known,
+                int *fds_out)
 {
     for (size_t i = 0; i < addresses->n; i++) {
-        fds_out[i] = open_one(&addresses->at[i], owner);
+        fds_out[i] = find_known(known, &addresses->at[i]);
+        if (fds_out[i] < 0)
+            fds_out[i] = open_one(&addresses->at[i], owner);
         if (fds_out[i] >= 0)
             continue;
         say_failure(&addresses->at[i], -fds_out[i]);
@@ -120,11 +208,19 @@ void listen_describe(int fd, const struct config_address *address, char *text, s
     }
 }
 
-void listen_close(const struct config_addresses *addresses, const int *fds)
+static bool has(const struct config_addresses *addresses, const struct config_address *address)
+{
+    for (size_t i = 0; addresses != NULL && i < addresses->n; i++)
+        if (is_same(&addresses->at[i], address))
+            return true;
+    return false;
+}
+
+void listen_close(const struct config_addresses *addresses, const int *fds, const struct config_addresses *kept)
 {
     for (size_t i = 0; i < addresses->n; i++) {
         close(fds[i]);
-        if (is_unix(&addresses->at[i]))
+        if (is_unix(&addresses->at[i]) && !has(kept, &addresses->at[i]))
             unlink(unix_path(&addresses->at[i]));
     }
 }

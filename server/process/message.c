@@ -1,7 +1,7 @@
 /*
  * The wire form: struct fixed, then text_len bytes of text. A WANT for pool 3 with two requests waiting:
  *
- *     01 00 00 00  03 00 00 00  00 00 00 00  02 00 00 00  00 ... (48 bytes)
+ *     01 00 00 00  03 00 00 00  00 00 00 00  02 00 00 00  00 ... (56 bytes)
  */
 #include "process/message.h"
 
@@ -11,6 +11,7 @@
 struct fixed {
     uint32_t kind, pool, id, n;
     int32_t pid, status;
+    uint32_t soft, hard;
     uint64_t cpu_us, max_rss_kib;
     uint64_t text_len;
 };
@@ -33,6 +34,8 @@ size_t message_encode(const struct message *message, unsigned char *wire)
         .n = message->n,
         .pid = message->pid,
         .status = message->status,
+        .soft = message->soft,
+        .hard = message->hard,
         .cpu_us = message->cpu_us,
         .max_rss_kib = message->max_rss_kib,
         .text_len = message->text_len,
@@ -64,6 +67,8 @@ int message_decode(struct message *message_out, const unsigned char *wire, size_
     message_out->n = fixed.n;
     message_out->pid = fixed.pid;
     message_out->status = fixed.status;
+    message_out->soft = fixed.soft;
+    message_out->hard = fixed.hard;
     message_out->cpu_us = fixed.cpu_us;
     message_out->max_rss_kib = fixed.max_rss_kib;
     message_out->text_len = fixed.text_len;

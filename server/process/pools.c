@@ -12,6 +12,8 @@
 #include "log.h"
 #include "process/channel.h"
 #include "process/pools_inside.h"
+#include "process/slowlog.h"
+#include "process/supply.h"
 
 void pool_tell(struct pool *pool, unsigned front, struct message *message)
 {
@@ -19,6 +21,17 @@ void pool_tell(struct pool *pool, unsigned front, struct message *message)
 
     message->pool = pool->number;
     options->send(options->arg, front, message, NULL, 0);
+}
+
+/* Who waits behind its door comes first, and must know whose request it has. */
+static int choose_front(const struct pool *pool, struct process *process)
+{
+    int waiting = process->door->holder;
+
+    process->door->holder = NO_HOLDER;
+    if (waiting != NO_HOLDER && pool->lender.shares[waiting].is_here)
+        return waiting;
+    return lender_next(&pool->lender);
 }
 
 void pool_lend_process(struct pool *pool, struct process *process)
@@ -30,13 +43,19 @@ void pool_lend_process(struct pool *pool, struct process *process)
         .id = process->id,
         .n = process->program.index,
         .pid = process->program.pid,
+        .status = process->has_answered ? LOAN_READY : LOAN_NEW,
+        .soft = process->state == PROCESS_LIVE ? process->soft : 0, /* another takes its place already */
+        .hard = process->hard,
     };
-    int front = lender_next(&pool->lender);
+    int front = choose_front(pool, process);
 
-    if (front < 0 || !program_is_running(&process->program))
+    if (front < 0 || process->state > PROCESS_SPENT)
         return;
+    if (process->id == pool->tried_id)
+        message.status = LOAN_UNTRIED;
     int errors = fcntl(process->errors_fd, F_DUPFD_CLOEXEC, 3);
-    message.text_len = (size_t)snprintf(message.text, sizeof message.text, "%s/%u", options->socket_dir, process->id);
+    message.text_len =
+        (size_t)snprintf(message.text, sizeof message.text, "%s/%u", options->socket_dir, process->door->id);
     process->holder = front;
     lender_lent(&pool->lender, (unsigned)front);
     options->send(options->arg, (unsigned)front, &message, &errors, errors >= 0 ? 1 : 0);
@@ -45,6 +64,11 @@ void pool_lend_process(struct pool *pool, struct process *process)
 static void lend_plain(struct pool *pool)
 {
     unsigned lent[LENDER_FRONTS] = {0};
+
+    while (pool->n_excess > 0 && pool->n_free > 0) {
+        pool->n_excess--;
+        pool->n_free--;
+    }
 
     for (; pool->n_free > 0; pool->n_free--) {
         int front = lender_next(&pool->lender);
@@ -68,7 +92,7 @@ void pool_free_slots(struct pool *pool, unsigned n)
     lend_plain(pool);
 }
 
-static void lend_free(struct pool *pool)
+void pool_lend_free(struct pool *pool)
 {
     struct process *process;
 
@@ -109,140 +133,68 @@ int pool_check_script(const struct pool *pool, int dir_fd, const char *script)
     return error;
 }
 
-static struct pool *add_pool(struct pools *pools, enum slot_kind kind)
+/* ---- fronts ---- */
+
+static void let_in(struct pool *pool, unsigned front)
 {
-    struct pool *pool = memory_zeroed(1, sizeof *pool);
+    struct lender_share *share = &pool->lender.shares[front];
 
-    pool->all = pools;
-    pool->number = pools->n;
-    pool->kind = kind;
-    TAILQ_INIT(&pool->processes);
-    pool->dir_fd = -1;
-    TAILQ_INIT(&pool->runs);
-    pools->at = memory_resize(pools->at, (pools->n + 1) * sizeof *pools->at);
-    pools->at[pools->n++] = pool;
-    return pool;
-}
-
-/* php-cgi would start children of its own and end itself after 500 requests, unless told. */
-static char **process_environment(const struct config_pool *config)
-{
-    static char children[] = "PHP_FCGI_CHILDREN", requests[] = "PHP_FCGI_MAX_REQUESTS", none[] = "0";
-    struct config_pairs env = {memory_zeroed(config->env.n + 2, sizeof *env.at), config->env.n + 2};
-
-    for (size_t i = 0; i < config->env.n; i++)
-        env.at[i] = config->env.at[i];
-    env.at[config->env.n] = (struct config_pair){children, none}; /* behind the configured ones, which win */
-    env.at[config->env.n + 1] = (struct config_pair){requests, none};
-    char **made = environ_make(&env, &config->pass_env, !config->clear_env);
-    free(env.at);
-    return made;
-}
-
-static void add_configured(struct pools *pools, const struct config_pool *config)
-{
-    struct pool *pool = add_pool(pools, config->kind == POOL_SERVERS ? SLOT_CONNECTION : SLOT_PROCESS);
-
-    pool->config = config;
-    if (config->kind == POOL_SERVERS) {
-        pool->capacity = config->max_connections * (unsigned)config->servers.n;
+    if (share->is_here)
         return;
-    }
-    pool->capacity = config->kind == POOL_MANAGED ? config->max_children : 0;
-    pool->env = process_environment(config);
-    processes_prepare(pool);
+    *share = (struct lender_share){.is_here = true};
+    pool_lend_free(pool);
 }
 
-static void add_route(struct pools *pools, const struct config_route *route)
+void pools_front_came(struct pools *pools, unsigned front, const struct binding *binding, bool only_new)
 {
-    struct pool *pool = add_pool(pools, SLOT_RUN);
+    size_t n = binding->config->n_pools + binding->config->n_routes;
 
-    pool->route = route;
-    if (route->gateway != GATEWAY_CGI)
-        return;
-    pool->capacity = route->max_running;
-    pool->env = environ_make(&route->env, &route->pass_env, false);
-    int error = runs_prepare(pool);
-    if (error != 0)
-        log_error("route %s: directory %s cannot be opened: %s", route->text, route_directory(route), strerror(-error));
-}
+    for (size_t i = 0; i < n; i++) {
+        struct pool *pool = pools->at[binding->numbers[i]];
 
-struct pools *pools_create(const struct pools_options *options)
-{
-    struct pools *pools = memory_zeroed(1, sizeof *pools);
-
-    pools->options = *options;
-    for (size_t i = 0; i < options->config->n_pools; i++)
-        add_configured(pools, options->config->pools[i]);
-    for (size_t i = 0; i < options->config->n_routes; i++)
-        add_route(pools, options->config->routes[i]);
-    return pools;
-}
-
-void pools_destroy(struct pools *pools)
-{
-    for (unsigned i = 0; i < pools->n; i++) {
-        struct pool *pool = pools->at[i];
-
-        if (pool->next_try != NULL)
-            event_free(pool->next_try);
-        if (pool->dir_fd >= 0)
-            close(pool->dir_fd);
-        if (pool->env != NULL)
-            environ_free(pool->env);
-        free(pool->script);
-        free(pool);
-    }
-    free(pools->at);
-    free(pools);
-}
-
-void pools_start(struct pools *pools)
-{
-    for (unsigned i = 0; i < pools->n; i++) {
-        struct pool *pool = pools->at[i];
-
-        if (pool->kind == SLOT_PROCESS) {
-            processes_want(pool);
-            continue;
-        }
-        pool->n_free = pool->capacity;
-        lend_plain(pool);
+        if (!only_new || pool->of == binding->config)
+            let_in(pool, front);
     }
 }
 
-void pools_front_came(struct pools *pools, unsigned front)
+void pools_front_leaves(struct pools *pools, unsigned front)
 {
-    for (unsigned i = 0; i < pools->n; i++) {
-        struct pool *pool = pools->at[i];
+    for (unsigned i = 0; i < pools->n; i++)
+        if (pools->at[i] != NULL)
+            pools->at[i]->lender.shares[front].is_leaving = true;
+}
 
-        pool->lender.shares[front] = (struct lender_share){.is_here = true};
-        lend_free(pool);
-    }
+static void take_out(struct pool *pool, unsigned front)
+{
+    struct lender_share *share = &pool->lender.shares[front];
+
+    if (pool->kind == SLOT_PROCESS)
+        processes_front_left(pool, front);
+    else
+        pool->n_free += share->loans - pool->n_running[front]; /* those slots are free when the runs have ended */
+    if (pool->kind == SLOT_RUN)
+        runs_front_left(pool, front);
+    *share = (struct lender_share){0};
+    pool_lend_free(pool);
 }
 
 void pools_front_left(struct pools *pools, unsigned front)
 {
-    for (unsigned i = 0; i < pools->n; i++) {
-        struct pool *pool = pools->at[i];
-        struct lender_share *share = &pool->lender.shares[front];
-
-        if (pool->kind == SLOT_PROCESS)
-            processes_front_left(pool, front);
-        else
-            pool->n_free += share->loans - pool->n_running[front]; /* those slots are free when the runs have ended */
-        if (pool->kind == SLOT_RUN)
-            runs_front_left(pool, front);
-        *share = (struct lender_share){0};
-        lend_free(pool);
-    }
+    for (unsigned i = 0; i < pools->n; i++)
+        if (pools->at[i] != NULL && pools->at[i]->lender.shares[front].is_here)
+            take_out(pools->at[i], front);
 }
+
+/* ---- what fronts say ---- */
 
 static void recall_for_waiting(struct pool *pool)
 {
     struct message message = {.kind = MESSAGE_RECALL, .n = 1};
+    const struct scoreboard_front *fronts = pool->all->options.scoreboard->fronts;
     int front;
 
+    for (unsigned i = 0; i < LENDER_FRONTS && i < SCOREBOARD_FRONTS; i++)
+        pool->lender.shares[i].idle = fronts[i].shares[pool->number].n_idle;
     while ((front = lender_recall(&pool->lender)) >= 0)
         pool_tell(pool, (unsigned)front, &message);
 }
@@ -252,41 +204,15 @@ static int take_back(struct pool *pool, unsigned front, const struct message *me
     struct lender_share *share = &pool->lender.shares[front];
 
     if (pool->kind == SLOT_PROCESS)
-        return processes_return(pool, front, message->id);
+        return processes_return(pool, front, message);
     unsigned busy = pool->kind == SLOT_RUN ? pool->n_running[front] : 0;
     if (message->n > share->loans || share->loans - message->n < busy)
         return -EPROTO;
     for (unsigned i = 0; i < message->n; i++)
-        lender_returned(&pool->lender, front);
+        lender_returned(&pool->lender, front, (int64_t)i < message->status);
     pool->n_free += message->n;
     lend_plain(pool);
     return 0;
-}
-
-static struct pool *find_script(const struct pools *pools, const struct config_pool *config, const char *path)
-{
-    for (unsigned i = 0; i < pools->n; i++)
-        if (pools->at[i]->script != NULL && pools->at[i]->config == config && strcmp(pools->at[i]->script, path) == 0)
-            return pools->at[i];
-    return NULL;
-}
-
-static struct pool *open_script(struct pools *pools, const struct config_route *route, const char *path)
-{
-    struct pool *pool = find_script(pools, route->pool, path);
-    size_t configured = pools->options.config->n_pools + pools->options.config->n_routes;
-
-    if (pool != NULL || pools->n - configured >= POOLS_MAX_SCRIPTS)
-        return pool;
-    pool = add_pool(pools, SLOT_PROCESS);
-    pool->config = route->pool;
-    pool->script = memory_copy(path, strlen(path));
-    pool->capacity = route->pool->max_children;
-    pool->env = process_environment(route->pool);
-    processes_prepare(pool);
-    for (unsigned front = 0; front < LENDER_FRONTS; front++)
-        pool->lender.shares[front].is_here = pools->at[0]->lender.shares[front].is_here;
-    return pool;
 }
 
 /* OPEN: `pool` is the route's number, the text its script. */
@@ -296,7 +222,7 @@ static int open_pool(struct pool *of_route, unsigned front, const struct message
     struct message answer = {.kind = MESSAGE_REFUSED, .id = message->id};
     char path[PATH_MAX];
 
-    if (of_route->kind != SLOT_RUN || route->gateway != GATEWAY_FASTCGI || route->pool->kind != POOL_SCRIPTS)
+    if (route == NULL || route->gateway != GATEWAY_FASTCGI || route->pool->kind != POOL_SCRIPTS)
         return -EPROTO;
     int dir_fd = open(route_directory(route), O_PATH | O_DIRECTORY | O_CLOEXEC);
     int error = dir_fd >= 0 ? pool_check_script(of_route, dir_fd, message->text) : -errno;
@@ -304,12 +230,13 @@ static int open_pool(struct pool *of_route, unsigned front, const struct message
         close(dir_fd);
     if (error == 0 && snprintf(path, sizeof path, "%s/%s", route_directory(route), message->text) >= (int)sizeof path)
         error = -ENAMETOOLONG;
-    struct pool *pool = error == 0 ? open_script(of_route->all, route, path) : NULL;
+    struct pool *pool = error == 0 ? pool_open_script(of_route->base, path) : NULL;
     if (pool != NULL) {
         answer.kind = MESSAGE_OPENED;
         answer.n = pool->number;
         pool_tell(of_route, front, &answer);
-        processes_want(pool);
+        let_in(pool, front);
+        supply_decide(pool);
         return 0;
     }
     answer.status = error != 0 ? -error : EAGAIN;
@@ -320,14 +247,65 @@ static int open_pool(struct pool *of_route, unsigned front, const struct message
     return 0;
 }
 
+/* What is said of one process. One that is not lent to that front is no offence: it may speak of a process while the
+ * news of its end is on the way. */
+static void receive_of_process(struct pool *pool, unsigned front, const struct message *message)
+{
+    struct process *process = process_find(pool, front, message->id);
+
+    if (process == NULL)
+        return;
+    switch (message->kind) {
+    case MESSAGE_READY:
+        supply_answered(process);
+        break;
+    case MESSAGE_SPENT:
+        supply_spend(process, END_REQUESTS);
+        break;
+    case MESSAGE_USED:
+        supply_measure(process);
+        break;
+    case MESSAGE_ASK:
+        process_tell_fate(process);
+        break;
+    default:
+        proof_told(pool, process->id, message->n != 0 ? NULL : message->text);
+        break;
+    }
+}
+
+/* SLOW: of a process that the front has on loan, which the kernel is asked about, or of a server. */
+static int receive_slow(struct pool *pool, unsigned front, const struct message *message)
+{
+    const struct process *process = NULL;
+
+    if (pool->config == NULL || (pool->kind == SLOT_PROCESS) != (message->id != 0))
+        return -EPROTO;
+    if (pool->kind == SLOT_PROCESS && (process = process_find(pool, front, message->id)) == NULL)
+        return 0; /* it has ended meanwhile */
+    if (pool->config->request_slowlog_timeout_ms > 0)
+        slowlog_add(pool->all->options.base, pool->config, process != NULL ? process->program.pid : 0,
+                    (struct span){message->text, message->text_len});
+    return 0;
+}
+
+static void receive_want(struct pool *pool, unsigned front, unsigned n)
+{
+    pool->lender.shares[front].waiting = n;
+    if (n > 0)
+        pool_lend_free(pool);
+    recall_for_waiting(pool);
+    if (pool->kind == SLOT_PROCESS && n > 0)
+        supply_decide(pool);
+}
+
 static int receive(struct pool *pool, unsigned front, const struct message *message, const int *fds)
 {
     int error;
 
     switch (message->kind) {
     case MESSAGE_WANT:
-        pool->lender.shares[front].waiting = message->n;
-        recall_for_waiting(pool);
+        receive_want(pool, front, message->n);
         return 0;
     case MESSAGE_RETURN:
         error = take_back(pool, front, message);
@@ -336,10 +314,23 @@ static int receive(struct pool *pool, unsigned front, const struct message *mess
     case MESSAGE_RUN:
         return runs_start(pool, front, message, fds);
     case MESSAGE_END:
-        return pool->kind == SLOT_PROCESS ? processes_end(pool, front, message->id)
-                                          : runs_end(pool, front, message->id);
+        return pool->kind == SLOT_PROCESS ? processes_end(pool, front, message) : runs_end(pool, front, message->id);
     case MESSAGE_OPEN:
         return open_pool(pool, front, message);
+    case MESSAGE_SLOW:
+        return receive_slow(pool, front, message);
+    case MESSAGE_SPARE:
+        if (pool->kind == SLOT_PROCESS)
+            supply_decide(pool);
+        return 0;
+    case MESSAGE_READY:
+    case MESSAGE_SPENT:
+    case MESSAGE_USED:
+    case MESSAGE_ASK:
+    case MESSAGE_PROVEN:
+        if (pool->kind == SLOT_PROCESS)
+            receive_of_process(pool, front, message);
+        return 0;
     default:
         return -EPROTO;
     }
@@ -347,13 +338,10 @@ static int receive(struct pool *pool, unsigned front, const struct message *mess
 
 int pools_receive(struct pools *pools, unsigned front, const struct message *message, const int *fds, unsigned n_fds)
 {
-    int error = message->pool < pools->n ? receive(pools->at[message->pool], front, message, fds) : -EPROTO;
+    struct pool *pool = message->pool < pools->n ? pools->at[message->pool] : NULL;
+    bool is_here = pool != NULL && pool->lender.shares[front].is_here;
+    int error = is_here ? receive(pool, front, message, fds) : -EPROTO;
 
     channel_close_received(fds, n_fds);
     return error;
-}
-
-void pools_stop(struct pools *pools)
-{
-    pools->is_stopped = true;
 }

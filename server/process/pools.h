@@ -6,8 +6,11 @@
  *   - a CGI route: a slot is the right to have one program running, up to max_running;
  *   - a FastCGI pool of servers that run already: a slot is the right to one connection;
  *   - a script's own pool (command = $script), opened when it is first asked for.
- * Their numbers, known to both sides: pools of the configuration by their index, then routes by theirs behind them,
- * then scripts in the order in which they were opened.
+ *
+ * Pools outlive configurations. Each configuration is bound to pools when it comes: to those that are there already,
+ * where nothing has changed that their processes would notice, and to new ones. A pool that no configuration is bound
+ * to any more ends its processes. What a pool is called between keeper and fronts is its number, which a front learns
+ * from the table that pools_bind() makes.
  *
  * What a front asks for is checked here: it can have run only what any client may have run.
  */
@@ -17,6 +20,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
+#include "base/scoreboard.h"
 #include "base/span.h"
 #include "config.h"
 #include "process/cgroup.h"
@@ -28,7 +32,6 @@ enum { POOLS_MAX_SCRIPTS = 256 };
 
 struct pools_options {
     struct event_base *base;
-    const struct config *config;
     struct scoreboard *scoreboard;
     const char *socket_dir;
     struct programs *programs;
@@ -39,25 +42,55 @@ struct pools_options {
     bool (*may_run)(const struct config_route *route, struct span script);
     /* Sends to a front that is here; takes over the descriptors. */
     void (*send)(void *arg, unsigned front, const struct message *message, const int *fds, unsigned n_fds);
+    /* New processes that were to be proven: all of the bound configuration's are, or (why not NULL) one is not. */
+    void (*proven)(void *arg, const char *why);
     void *arg;
 };
 
 struct pools;
 
-static inline unsigned pools_number_of_route(const struct config *config, const struct config_route *route)
+/* The pools of one configuration: its pools' numbers by their index, then its routes' by theirs. */
+struct binding {
+    const struct config *config; /* must live until pools_refer_to() it no more */
+    unsigned *numbers;
+};
+
+static inline unsigned binding_of_pool(const struct binding *binding, const struct config_pool *pool)
 {
-    return (unsigned)config->n_pools + route->index;
+    return binding->numbers[pool->index];
 }
 
-/* Makes the pools and starts nothing yet. */
+static inline unsigned binding_of_route(const struct binding *binding, const struct config_route *route)
+{
+    return binding->numbers[binding->config->n_pools + route->index];
+}
+
 struct pools *pools_create(const struct pools_options *options);
 void pools_destroy(struct pools *pools);
 
-/* Starts what the policies want at the start. */
-void pools_start(struct pools *pools);
+/* Finds or makes the configuration's pools. Nothing is started yet, and those that were there go on as they are set
+ * now. 0, or -1 after a message: the configuration asks for what cannot be had while the server runs. */
+int pools_bind(struct pools *pools, const struct config *config, struct binding *binding_out);
 
-/* A front has come: it gets its share of all that is free. */
-void pools_front_came(struct pools *pools, unsigned front);
+/* Starts the first processes of its new pools, and has them proven: options.proven() says how that ends, now or later.
+ * Before, the fronts that are to try them have come. */
+void pools_prove(struct pools *pools, const struct binding *binding);
+
+/* From now on the configuration holds: for the pools that were there already, too. */
+void pools_commit(struct pools *pools, const struct binding *binding);
+
+/* No front has this configuration any more, or ever will. Frees the numbers. */
+void pools_unbind(struct pools *pools, struct binding *binding);
+
+/* Is the configuration still in use here? */
+bool pools_refer_to(const struct pools *pools, const struct config *config);
+
+/* A front of the binding has come: it gets its share of what is free. only_new: of pools that are to be proven, and of
+ * no others. */
+void pools_front_came(struct pools *pools, unsigned front, const struct binding *binding, bool only_new);
+
+/* It drains: it gets no more of anything than its requests wait for. */
+void pools_front_leaves(struct pools *pools, unsigned front);
 
 /* It is gone: its runs are ended, its loans are free again, those with a run once that has exited. */
 void pools_front_left(struct pools *pools, unsigned front);

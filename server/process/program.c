@@ -252,7 +252,7 @@ void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), vo
 }
 
 /* One round: how many were killed. */
-static unsigned kill_children(pid_t spared)
+static unsigned kill_children(pid_t spared, pid_t heir)
 {
     FILE *children = fopen("/proc/thread-self/children", "re");
     size_t size = 0;
@@ -264,7 +264,7 @@ static unsigned kill_children(pid_t spared)
     while (getdelim(&word, &size, ' ', children) > 0) {
         pid_t pid = (pid_t)strtol(word, NULL, 10);
 
-        if (pid > 1 && pid != spared && kill(pid, SIGKILL) == 0)
+        if (pid > 1 && pid != spared && pid != heir && kill(pid, SIGKILL) == 0)
             n++;
     }
     free(word);
@@ -272,18 +272,18 @@ static unsigned kill_children(pid_t spared)
     return n;
 }
 
-void programs_kill_orphans(pid_t spared)
+void programs_kill_orphans(pid_t spared, pid_t heir)
 {
     static const struct timespec pause = {0, 1000000};
     uint64_t until = clock_us() + ORPHANS_US;
     siginfo_t info;
 
-    while (kill_children(spared) > 0 && clock_us() < until) {
+    while (kill_children(spared, heir) > 0 && clock_us() < until) {
         nanosleep(&pause, NULL);
         do
             info.si_pid = 0;
         while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 && info.si_pid != spared &&
-               waitpid(info.si_pid, NULL, WNOHANG) > 0);
+               info.si_pid != heir && waitpid(info.si_pid, NULL, WNOHANG) > 0);
     }
 }
 

@@ -126,7 +126,7 @@ static void on_exited(struct program *program, int status, const struct rusage *
         .max_rss_kib = (uint64_t)usage->ru_maxrss,
     };
 
-    pool->n_memory_kills += cgroups_memory_kills(pool->all->options.cgroups, pool->route);
+    pool->n_memory_kills += cgroups_memory_kills(pool->all->options.cgroups, pool->group);
     if (run->has_slot)
         pool_free_slots(pool, 1);
     if (run->holder == NO_HOLDER)
@@ -142,6 +142,8 @@ static void on_gone(struct program *program)
     struct run_slot *run = (struct run_slot *)program;
 
     TAILQ_REMOVE(&run->pool->runs, run, next);
+    if (run->pool->is_ending)
+        pool_sweep_later(run->pool->all);
     free(run);
 }
 
@@ -186,7 +188,7 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
         .argv = argv,
         .user = pool_user(pool, &pool->route->user),
         .rlimits = &pool->route->rlimits,
-        .cgroup_fd = cgroups_entrance(pool->all->options.cgroups, pool->route),
+        .cgroup_fd = cgroups_entrance(pool->all->options.cgroups, pool->group),
         .no_new_privs = pool->route->no_new_privs,
     };
     enum spawn_stage stage = SPAWN_EXEC;
@@ -202,7 +204,7 @@ static int start(struct pool *pool, struct run_slot *run, char *path, const int 
     set_program(&spawn, pool->route, path, argv, directory);
     pool_note_set_id(pool, &spawn);
     if (TAILQ_EMPTY(&pool->runs)) { /* whoever was killed until now, it is none of those to come */
-        cgroups_memory_kills(pool->all->options.cgroups, pool->route);
+        cgroups_memory_kills(pool->all->options.cgroups, pool->group);
         pool->n_memory_kills = 0;
     }
     /* Each that does not come to an end holds up the keeper: so not one after the other. */

@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -170,6 +171,8 @@ static IN_CHILD int become_program(void *arg)
     start->stage = SPAWN_LIMITS;
     if (place_descriptors(spawn->fds) != 0 || set_limits(spawn->rlimits) != 0)
         goto fail;
+    if (spawn->priority != 0 && setpriority(PRIO_PROCESS, 0, spawn->priority) != 0)
+        goto fail;
     if (spawn->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         goto fail;
     start->stage = SPAWN_USER;
@@ -303,6 +306,25 @@ pid_t spawn_self(int survives)
             _exit(1);
     }
     return pid;
+}
+
+pid_t spawn_heir(const char *path, char *const *argv, char *const *envp, const int *fds, size_t n_fds)
+{
+    sigset_t none;
+    pid_t pid = fork();
+
+    if (pid != 0)
+        return pid > 0 ? pid : -errno;
+    for (int n = 1; n < NSIG; n++)
+        signal(n, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setpgid(0, 0); /* what a terminal sends is the stem's to pass on */
+    setrlimit(RLIMIT_NOFILE, &inherited_files);
+    for (size_t i = 0; i < n_fds; i++)
+        fcntl(fds[i], F_SETFD, 0);
+    execve(path, argv, envp);
+    _exit(127);
 }
 
 int spawn_become(const struct config_user *user)

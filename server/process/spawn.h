@@ -11,6 +11,7 @@
 #define GATEHOUSE_PROCESS_SPAWN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "config.h"
@@ -41,6 +42,7 @@ struct spawn {
     const struct config_user *user;       /* NULL or without name: unchanged */
     const struct config_rlimits *rlimits; /* NULL: unchanged */
     int cgroup_fd;                        /* cgroup.procs of the control group that it is put into; 0: stays here */
+    int priority;                         /* nice(2); 0: as this process */
     bool no_new_privs;                    /* no set-user-ID, set-group-ID or file capability counts for it, ever */
 };
 
@@ -56,6 +58,11 @@ pid_t spawn_program(const struct spawn *spawn, enum spawn_stage *stage_out);
  * or -errno. Signals are blocked in neither. No process without privileges, not even of the same user, may look into
  * the new one's memory or take its descriptors, from its birth on. */
 pid_t spawn_self(int survives);
+
+/* Forks and executes another server, of this program or of a newer one: it survives this process, and keeps its user,
+ * its directory, its 0, 1 and 2 and these descriptors. Its pid or -errno; that it cannot be executed shows in its exit
+ * with status 127. */
+pid_t spawn_heir(const char *path, char *const *argv, char *const *envp, const int *fds, size_t n_fds);
 
 /* Gives up root for good: group, supplementary groups, user. 0 or -errno. Nothing to do without a name: 0. */
 int spawn_become(const struct config_user *user);

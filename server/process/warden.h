@@ -11,8 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "process/cgroup.h"
 #include "base/scoreboard.h"
+#include "process/cgroup.h"
 
 enum { WARDS_PATH = 80 };
 

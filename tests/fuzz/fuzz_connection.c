@@ -229,7 +229,7 @@ static void drain(struct span bytes, uint8_t flags, uint32_t seed)
 
     start(&run, flags);
     send_all(&run, (struct span){bytes.at, first}, IN_PIECES, seed);
-    http_drain(run.http, 0, note_drained, &is_over);
+    http_drain(run.http, 0, (seed & 1) != 0, note_drained, &is_over);
     run.is_drained = true;
     send_all(&run, span_from(bytes, first), IN_PIECES, seed);
     check_end(&run, (flags & HALF_CLOSES) != 0, &story);

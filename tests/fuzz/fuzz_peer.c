@@ -36,7 +36,15 @@ enum circumstance {                 /* of the first byte */
                     HAS_NO_NUMBER = 128, /* a script's pool, before the keeper has told */
 };
 
-enum { MAX_OPERATIONS = 400, NARROW_ROOM = 4096, QUEUE_TIMEOUT_MS = 10000, MAX_OUT = 600000 };
+enum {
+    MAX_OPERATIONS = 400,
+    NARROW_ROOM = 4096,
+    QUEUE_TIMEOUT_MS = 10000,
+    MAX_OUT = 600000,
+    MAX_CONNECTIONS = 1000, /* more than the keeper lends */
+    FAIL_TIMEOUT_MS = 1000,
+    CONNECT_TIMEOUT_MS = 5000,
+};
 
 struct program {
     const uint8_t *at;
@@ -139,6 +147,19 @@ static void check_given(const struct part *part)
         require(span_is(buffer_span(&told->errors), buffer_span(&part->errors)));
 }
 
+/* A process that is no more, or not yet, for requests. */
+static void check_standing(const struct peer *peer)
+{
+    const struct fastcgi_run *doubted = peer->doubted;
+
+    require(peer->is.untried ? peer->proof != NULL || peer->behind != 0 : peer->proof == NULL);
+    require(!peer->is.untried || (peer->n_runs == 0 && !peer->is.idle));
+    require(!(peer->is.retiring || peer->is.gone) || !peer->is.idle);
+    require(doubted == NULL || (doubted->doubts == peer && doubted->peer == NULL && !doubted->entry.is_waiting));
+    require(doubted == NULL || peer->is.asked);
+    require(!peer->is.asked || (peer->n_runs == 0 && !peer->is.idle && !peer->is.gone && peer->id != 0));
+}
+
 static void check_peer(const struct peer *peer)
 {
     const struct fastcgi_run *run;
@@ -156,6 +177,7 @@ static void check_peer(const struct peer *peer)
     require(peer->n_orphans <= FASTCGI_LANES && buffer_len(&peer->out) <= (n + peer->n_orphans + 1) * MAX_OUT);
     require((n > 0) == (peer->state == PEER_CONNECTING || peer->state == PEER_BUSY));
     require(!peer->is.idle || (peer->state == PEER_IDLE && !peer->is.tainted));
+    check_standing(peer);
 }
 
 static void check_peers(const struct play *play)
@@ -184,7 +206,8 @@ static void check_rest(const struct play *play)
     keeper_check(play);
     check_peers(play);
     require(TAILQ_EMPTY(&pool->stopped));
-    require((pool->queue.n == 0 && pool->n_owed == 0) || (TAILQ_EMPTY(&pool->idle) && pool->n_slots == 0));
+    bool has_use = pool->queue.n > 0 || pool->n_owed > 0 || pool->is_yielding;
+    require(!has_use || (TAILQ_EMPTY(&pool->idle) && pool->n_slots == 0));
     if (play->is_lazy || play->is_port)
         return;
     for (unsigned i = 0; i < play->n_parts; i++) {
@@ -383,12 +406,13 @@ static void do_nothing(struct play *play, struct program *program)
     (void)play, (void)program;
 }
 
+/* WAIT: time goes on, and the keeper answers. */
 static void do_wait(struct play *play, struct program *program)
 {
     static const uint64_t ms[] = {1, 199, 200, 999, 1000, 1500, 10000, 30000};
 
-    (void)play;
     clock_advance(ms[next(program) & 7] * 1000);
+    keeper_tell_fates(play);
 }
 
 static void do_lend(struct play *play, struct program *program)
@@ -445,11 +469,51 @@ static void do_number(struct play *play, struct program *program)
         fastcgi_pool_number(play->pool, NUMBER);
 }
 
+static void do_retire(struct play *play, struct program *program)
+{
+    keeper_retire(play, next(program));
+}
+
+static void do_alone(struct play *play, struct program *program)
+{
+    keeper_say_alone(play, (next(program) & 1) != 0);
+}
+
+static void do_yield(struct play *play, struct program *program)
+{
+    (void)program;
+    play->is_yielding = true;
+    fastcgi_pool_yield(play->pool);
+}
+
+/* SLOW: which run, how long the line is. */
+static void do_slow(struct play *play, struct program *program)
+{
+    struct part *part = gateway_part(play, next(program));
+    uint8_t len = next(program);
+
+    if (part != NULL)
+        gateway_tell_slow(part, next_length(len));
+}
+
+/* SETTINGS, before anything else: bits 0-1 the process manager, bit 2 whether memory is limited, the rest: spare. */
+static void do_settings(struct play *play, struct program *program)
+{
+    uint8_t what = next(program);
+
+    if (play->n_parts > 0 || play->pool->n_peers > 0)
+        return;
+    play->config.pm = (enum pm)((what & 3) % 3);
+    play->config.max_memory = what & 4;
+    play->config.min_spare_servers = what >> 3 & 3;
+}
+
 typedef void operation(struct play *play, struct program *program);
 
 static operation *const operations[] = {
-    do_open, do_feed,   do_pause,   do_resume, do_stop, do_explain, do_bytes, do_record, do_end,    do_offer, do_close,
-    do_shut, do_listen, do_nothing, do_wait,   do_lend, do_recall,  do_bury,  do_down,   do_errors, do_lazy,  do_number,
+    do_open,  do_feed,   do_pause, do_resume, do_stop,    do_explain, do_bytes, do_record, do_end,
+    do_offer, do_close,  do_shut,  do_listen, do_nothing, do_wait,    do_lend,  do_recall, do_bury,
+    do_down,  do_errors, do_lazy,  do_number, do_retire,  do_alone,   do_yield, do_slow,   do_settings,
 };
 
 static void perform(struct play *play, struct program *program)
@@ -488,24 +552,30 @@ static void prepare(void)
 static void start(struct play *play, uint8_t flags, uint8_t limits)
 {
     static const unsigned queues[] = {1, 2, 5, 60};
-    static struct config_address addresses[2];
+    static struct config_remote servers[2];
     static char name[] = "pool";
 
     *play = (struct play){.base = base,
+                          .scoreboard = scoreboard,
                           .is_managed = (flags & IS_MANAGED) != 0,
                           .is_port = (flags & BY_PORT) != 0 && (flags & IS_MANAGED) == 0,
                           .is_alone = (flags & IS_ALONE) != 0,
                           .is_narrow = (flags & IS_NARROW) != 0,
                           .offer = limits >> 2};
     play->config = (struct config_pool){.name = name,
+                                        .kind = play->is_managed ? POOL_MANAGED : POOL_SERVERS,
                                         .queue = queues[limits & 3],
                                         .queue_timeout_ms = QUEUE_TIMEOUT_MS,
+                                        .max_connections = MAX_CONNECTIONS,
+                                        .max_fails = 3,
+                                        .fail_timeout_ms = FAIL_TIMEOUT_MS,
+                                        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
                                         .multiplex = (flags & MAY_MULTIPLEX) != 0};
     application_start(play->is_narrow);
-    application_address(play->is_port ? PORT_PLACE : 0, &addresses[0]);
-    application_address(1, &addresses[1]);
+    application_remote(play->is_port ? PORT_PLACE : 0, &servers[0]);
+    application_remote(1, &servers[1]);
     if (!play->is_managed)
-        play->config.servers = (struct config_addresses){addresses, flags & TWO_SERVERS ? 2 : 1};
+        play->config.servers = (struct config_remotes){servers, flags & TWO_SERVERS ? 2 : 1};
     keeper_start(play);
     play->pool = fastcgi_pool_create(
         &(struct fastcgi_options){

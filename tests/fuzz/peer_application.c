@@ -38,14 +38,14 @@ const char *application_path(unsigned place)
     return path;
 }
 
-void application_address(unsigned place, struct config_address *address)
+void application_remote(unsigned place, struct config_remote *remote)
 {
-    struct sockaddr_un *un = (struct sockaddr_un *)&address->address;
+    struct sockaddr_un *un = (struct sockaddr_un *)&remote->address;
 
-    *address = (struct config_address){.text = directory, .len = sizeof *un};
+    *remote = (struct config_remote){.text = directory, .kind = REMOTE_ADDRESS, .len = sizeof *un};
     if (place == PORT_PLACE) {
-        memcpy(&address->address, &port, sizeof port);
-        address->len = sizeof port;
+        memcpy(&remote->address, &port, sizeof port);
+        remote->len = sizeof port;
         return;
     }
     un->sun_family = AF_UNIX;
@@ -71,12 +71,12 @@ static void make_port(void)
 
 static void make_path(unsigned place)
 {
-    struct config_address address;
+    struct config_remote remote;
 
-    application_address(place, &address);
+    application_remote(place, &remote);
     unlink(application_path(place));
     listeners[place] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    require(bind(listeners[place], (struct sockaddr *)&address.address, address.len) == 0);
+    require(bind(listeners[place], (struct sockaddr *)&remote.address, remote.len) == 0);
 }
 
 /* A port stays ours when nobody listens. */
@@ -250,7 +250,8 @@ static void hear_question(struct talk *talk, unsigned id, struct span content)
     struct buffer answer = {0};
     int result;
 
-    require(id == 0 && talk->n_asked == 0 && !talk->is_question && talk->play->config.multiplex);
+    require(id == 0 && talk->n_asked == 0 && !talk->is_question);
+    require(talk->play->config.multiplex || talk->play->is_managed); /* one that is to be proven is asked, too */
     talk->is_question = true;
     while ((result = record_pair(&content, &name, &value)) > 0)
         require(value.len == 0 && span_starts(name, SPAN("FCGI_M")));

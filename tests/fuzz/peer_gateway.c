@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -197,6 +198,8 @@ static void on_ended(void *arg, const struct run_result *result)
     require(result->why != NULL && result->cause <= RUN_BROKEN);
     require((result->cause == RUN_STOPPED) == (part->is.stopped || part->play->is_closing));
     require(result->cause != RUN_COMPLETE || part->is.granted);
+    if (strcmp(result->why, "its process has ended within the request") == 0)
+        require(part->play->is_managed && keeper_has_bad_ends(part->play) && !has_answer(part));
     if (result->cause != RUN_COMPLETE && result->cause != RUN_STOPPED)
         part->run->down->explain(part->run);
     require(!has_answer(part) || result->cause == RUN_OVERLOADED || part->run->retries == part->retries);
@@ -310,6 +313,14 @@ void gateway_stop(struct part *part, bool at_once)
 void gateway_explain(struct part *part)
 {
     part->run->down->explain(part->run);
+}
+
+/* A line of any bytes. */
+void gateway_tell_slow(struct part *part, size_t len)
+{
+    static char line[2 * MESSAGE_MAX_TEXT];
+
+    part->run->down->slow(part->run, (struct span){line, len < sizeof line ? len : sizeof line});
 }
 
 struct part *gateway_part(const struct play *play, uint8_t number)

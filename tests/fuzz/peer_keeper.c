@@ -4,10 +4,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "peer_play.h"
 #include "process/channel.h"
@@ -16,15 +19,20 @@ struct process {
     uint32_t id; /* 0: none */
     int errors;  /* the writing end of its descriptor 2; -1: none */
     bool is_on_loan;
+    bool is_retiring;            /* RETIRE was said */
+    bool is_asked;               /* ASK has come */
+    bool is_new, is_untried;     /* READY, or PROVEN, has not come */
+    bool is_spent;               /* SPENT has come, or was not asked for */
+    uint32_t soft, hard, served; /* of this loan; how many it had answered before */
+    uint64_t used_us;            /* when USED came last */
 };
 
 struct keeper {
     int fd;
     unsigned n_lent, n_recalled;
-    unsigned n_forgiven; /* recalled, but then another loan's end was taken for it: the slot itself may be on its way */
-    unsigned n_unread;   /* recalls since all was at rest */
-    unsigned n_crossed;  /* ends that such a recall may have crossed: to the pool, it is one of another's */
+    bool knows_alone; /* the pool has read the last ALONE */
     uint32_t last_id, last_wanted;
+    unsigned n_bad_ends;
     struct process processes[MAX_PROCESSES];
 };
 
@@ -49,9 +57,15 @@ static void say(struct play *play, const struct message *message, int fd)
     require(sendmsg(play->keeper->fd, &packet, MSG_NOSIGNAL) > 0);
 }
 
-static void on_drain(void *arg, bool has_deadline)
+static void on_accept(void *arg)
 {
-    (void)arg, (void)has_deadline;
+    (void)arg;
+    abort();
+}
+
+static void on_drain(void *arg, enum drain how)
+{
+    (void)arg, (void)how;
     abort();
 }
 
@@ -76,12 +90,12 @@ void keeper_start(struct play *play)
     play->keeper->fd = fds[1];
     for (unsigned i = 0; i < MAX_PROCESSES; i++)
         play->keeper->processes[i].errors = -1;
-    play->link = link_create(&(struct link_options){.base = play->base,
-                                                    .fd = fds[0],
-                                                    .is_alone = play->is_alone,
-                                                    .drain = on_drain,
-                                                    .logs = on_logs,
-                                                    .gone = on_gone});
+    play->link = link_create(&(struct link_options){
+        .base = play->base, .fd = fds[0], .accept = on_accept, .drain = on_drain, .logs = on_logs, .gone = on_gone});
+    play->scoreboard->n_fronts = 1;
+    memset(&play->scoreboard->fronts[0].shares[NUMBER], 0, sizeof(struct scoreboard_share));
+    if (play->is_alone)
+        keeper_say_alone(play, true);
 }
 
 /* ---- what it does ---- */
@@ -95,22 +109,43 @@ static void forget(struct process *process)
     process->is_on_loan = false;
 }
 
-static void lend_process(struct play *play, unsigned place, bool has_errors)
+/* As a new process is: with a new id, and nothing done. */
+static void start(struct play *play, struct process *process, uint8_t what)
+{
+    process->id = ++play->keeper->last_id;
+    struct scoreboard_process *board = &play->scoreboard->processes[process->id];
+    board->given = board->served = 0;
+    process->is_untried = (what >> 3 & 3) == LOAN_UNTRIED;
+    process->is_new = process->is_untried || (what >> 3 & 3) == LOAN_NEW;
+    process->soft = what >> 5 & 3;
+    process->hard = process->soft != 0 ? process->soft + (what >> 7) : 0;
+    process->is_retiring = false;
+    process->is_spent = process->soft == 0;
+    process->used_us = 0;
+}
+
+static void lend_process(struct play *play, unsigned place, uint8_t what)
 {
     struct process *process = &play->keeper->processes[place];
-    struct message message = {.kind = MESSAGE_LOAN, .pool = NUMBER, .n = place, .pid = 1000 + (int)place};
+    struct message message = {.kind = MESSAGE_LOAN, .pool = NUMBER, .pid = 1000 + (int)place};
+    bool has_errors = (what & 4) != 0;
     int fds[2] = {-1, -1};
 
     if (process->is_on_loan)
         return;
     if (process->id == 0)
-        process->id = ++play->keeper->last_id;
+        start(play, process, what);
     if (process->errors >= 0)
         close(process->errors);
     require(!has_errors || pipe2(fds, O_NONBLOCK | O_CLOEXEC) == 0);
     process->errors = fds[1];
     process->is_on_loan = true;
-    message.id = process->id;
+    process->is_asked = false;
+    process->served = play->scoreboard->processes[process->id].served;
+    message.id = message.n = process->id;
+    message.status = process->is_untried ? LOAN_UNTRIED : process->is_new ? LOAN_NEW : LOAN_READY;
+    message.soft = process->is_spent ? 0 : process->soft;
+    message.hard = process->hard;
     message.text_len = (size_t)snprintf(message.text, sizeof message.text, "%s", application_path(place));
     play->keeper->n_lent++;
     say(play, &message, fds[0]);
@@ -118,13 +153,14 @@ static void lend_process(struct play *play, unsigned place, bool has_errors)
         close(fds[0]);
 }
 
-/* what: of a process, its place and, bit 2, whether its descriptor 2 is read; else how many slots. */
+/* what: of a process, its place; bit 2: its descriptor 2 is read; bits 3-4, of a new one: enum loan_status; bits 5-6:
+ * its soft limit, bit 7: the hard one is above it. Else how many slots. */
 void keeper_lend(struct play *play, uint8_t what)
 {
     struct message message = {.kind = MESSAGE_LOAN, .pool = NUMBER, .n = (what & 3) + 1};
 
     if (play->is_managed) {
-        lend_process(play, what % MAX_PROCESSES, (what & 4) != 0);
+        lend_process(play, what % MAX_PROCESSES, what);
         return;
     }
     if (play->keeper->n_lent > 20)
@@ -140,40 +176,24 @@ void keeper_recall(struct play *play, uint8_t n)
     if (play->keeper->n_recalled + message.n > play->keeper->n_lent)
         return;
     play->keeper->n_recalled += message.n;
-    play->keeper->n_unread += message.n;
     say(play, &message, -1);
 }
 
-/* A loan has ended with its process. */
-static void end_loan(struct keeper *keeper)
+/* `n` slots are no longer on loan; of the debts, `n_settled` are paid by that. */
+static void take_back(struct keeper *keeper, unsigned n, unsigned n_settled)
 {
-    keeper->n_lent--;
-    if (keeper->n_recalled == 0)
-        return;
-    keeper->n_recalled--;
-    keeper->n_forgiven++;
-}
-
-/* Unasked, nothing comes back. */
-static void take_back(struct keeper *keeper, unsigned n)
-{
+    require(n <= keeper->n_lent);
     keeper->n_lent -= n;
-    for (; n > 0; n--) {
-        require(keeper->n_recalled + keeper->n_forgiven > 0);
-        if (keeper->n_recalled > 0)
-            keeper->n_recalled--;
-        else
-            keeper->n_forgiven--;
-    }
+    keeper->n_recalled -= n_settled < keeper->n_recalled ? n_settled : keeper->n_recalled;
 }
 
 /* A process has ended. what: its place; bit 2: its connections are closed before the news; bit 3: its socket, too;
- * bit 4: what the pool has said lately crosses the news. */
+ * bit 4: what the pool has said lately crosses the news; bit 5: by a signal. */
 void keeper_bury(struct play *play, uint8_t what)
 {
     unsigned place = what % MAX_PROCESSES;
     struct process *process = &play->keeper->processes[place];
-    struct message message = {.kind = MESSAGE_GONE, .pool = NUMBER};
+    struct message message = {.kind = MESSAGE_GONE, .pool = NUMBER, .status = what & 32 ? SIGSEGV : 0};
 
     if ((what & 16) == 0)
         keeper_turn(play);
@@ -184,9 +204,48 @@ void keeper_bury(struct play *play, uint8_t what)
         application_close_all(play, place);
     if (what & 8)
         application_set_listening(place, false);
-    end_loan(play->keeper);
+    play->keeper->n_bad_ends += message.status != 0;
+    take_back(play->keeper, 1, 0); /* the pool says what that settles */
     forget(process);
     say(play, &message, -1);
+}
+
+void keeper_retire(struct play *play, uint8_t which)
+{
+    struct process *process = &play->keeper->processes[which % MAX_PROCESSES];
+    struct message message = {.kind = MESSAGE_RETIRE, .pool = NUMBER, .id = process->id};
+
+    if (!process->is_on_loan || process->is_retiring)
+        return;
+    process->is_retiring = true;
+    say(play, &message, -1);
+}
+
+void keeper_tell_fates(struct play *play)
+{
+    for (unsigned i = 0; i < MAX_PROCESSES; i++) {
+        struct process *process = &play->keeper->processes[i];
+        struct message message = {.kind = MESSAGE_LIVES, .pool = NUMBER, .id = process->id};
+
+        if (!process->is_on_loan || !process->is_asked)
+            continue;
+        process->is_asked = false;
+        say(play, &message, -1);
+    }
+}
+
+void keeper_say_alone(struct play *play, bool is_alone)
+{
+    struct message message = {.kind = MESSAGE_ALONE, .n = is_alone};
+
+    play->is_alone = is_alone;
+    play->keeper->knows_alone = false;
+    say(play, &message, -1);
+}
+
+bool keeper_has_bad_ends(const struct play *play)
+{
+    return play->keeper->n_bad_ends > 0;
 }
 
 void keeper_say_down(struct play *play)
@@ -224,40 +283,116 @@ static struct process *find(struct keeper *keeper, uint32_t id)
     return NULL;
 }
 
-/* A process, or one that has ended while the message was on its way. */
-static void take_process(struct play *play, const struct message *message)
+/* Not asked for its whole, a process comes back when it is not to be used any more, or nobody waits. */
+static void take_process(struct play *play, struct process *process, const struct message *message)
+{
+    const struct scoreboard_process *board = &play->scoreboard->processes[process->id];
+    bool is_used_up = process->hard != 0 && board->given >= process->hard;
+
+    require(message->n == 1 && (message->status == 0 || message->status == 1));
+    take_back(play->keeper, 1, (unsigned)message->status);
+    process->is_on_loan = false;
+    if (message->kind == MESSAGE_RETURN && !process->is_retiring && !is_used_up) {
+        require(message->status == 1 || play->is_yielding);
+        return;
+    }
+    forget(process);
+}
+
+static void take_ready(struct process *process)
+{
+    require(process->is_new);
+    process->is_new = false;
+}
+
+static void take_question(struct process *process)
+{
+    require(!process->is_asked);
+    process->is_asked = true;
+}
+
+static void take_spent(struct play *play, struct process *process)
+{
+    const struct scoreboard_process *board = &play->scoreboard->processes[process->id];
+
+    require(!process->is_spent && board->given >= process->soft);
+    process->is_spent = true;
+}
+
+static void take_used(struct play *play, struct process *process)
+{
+    uint64_t now = clock_us();
+
+    require(play->config.max_memory > 0 && now - process->used_us >= FASTCGI_MEASURE_US);
+    process->used_us = now;
+}
+
+static void take_proven(struct process *process, const struct message *message)
+{
+    require(process->is_untried && (message->n == 1) == (message->text_len == 0));
+    process->is_untried = false;
+}
+
+/* Of a process that is on loan. Of others, their ends are on the way. */
+static void take_of_process(struct play *play, const struct message *message)
 {
     struct keeper *keeper = play->keeper;
     struct process *process = find(keeper, message->id);
 
-    require(message->id <= keeper->last_id);
+    require(play->is_managed && message->id > 0 && message->id <= keeper->last_id);
+    if (process == NULL && (message->kind == MESSAGE_RETURN || message->kind == MESSAGE_END))
+        take_back(keeper, 0, (unsigned)message->status);
     if (process == NULL)
         return;
     require(process->is_on_loan);
-    if (message->kind == MESSAGE_END) {
-        keeper->n_crossed += keeper->n_unread > 0;
-        end_loan(keeper);
-        forget(process);
-        return;
-    }
-    process->is_on_loan = false;
-    take_back(keeper, 1);
+    if (message->kind == MESSAGE_READY)
+        take_ready(process);
+    else if (message->kind == MESSAGE_ASK)
+        take_question(process);
+    else if (message->kind == MESSAGE_SPENT)
+        take_spent(play, process);
+    else if (message->kind == MESSAGE_USED)
+        take_used(play, process);
+    else if (message->kind == MESSAGE_PROVEN)
+        take_proven(process, message);
+    else if (message->kind != MESSAGE_SLOW)
+        take_process(play, process, message);
+}
+
+/* More can be started when it is known that requests wait. */
+static bool grows(const struct play *play)
+{
+    return play->is_managed && play->config.pm != PM_STATIC;
+}
+
+static void take_slots(struct play *play, const struct message *message)
+{
+    struct keeper *keeper = play->keeper;
+
+    require(!play->is_managed && message->id == 0 && message->status >= 0 && message->status <= (int)message->n);
+    require(message->status == (int)message->n || play->is_yielding);
+    take_back(keeper, message->n, (unsigned)message->status);
 }
 
 static void take(struct play *play, const struct message *message)
 {
     struct keeper *keeper = play->keeper;
+    bool has_text = message->kind == MESSAGE_PROVEN || message->kind == MESSAGE_SLOW;
 
-    require(message->pool == NUMBER && message->text_len == 0);
+    require(message->pool == NUMBER && (has_text || message->text_len == 0));
     if (message->kind == MESSAGE_WANT) {
-        require(!play->is_alone);
+        require(grows(play) || !play->is_alone || !keeper->knows_alone);
         keeper->last_wanted = message->n;
+    } else if (message->kind == MESSAGE_SPARE) {
+        require(play->is_managed && play->config.pm == PM_DYNAMIC && message->id == 0);
     } else if (message->id != 0) {
-        require(play->is_managed && (message->kind == MESSAGE_END || message->kind == MESSAGE_RETURN));
-        take_process(play, message);
+        require(message->kind != MESSAGE_OPEN && message->kind != MESSAGE_RUN && message->kind != MESSAGE_UP);
+        take_of_process(play, message);
+    } else if (message->kind == MESSAGE_SLOW) {
+        require(!play->is_managed);
     } else {
-        require(!play->is_managed && message->kind == MESSAGE_RETURN);
-        take_back(keeper, message->n);
+        require(message->kind == MESSAGE_RETURN);
+        take_slots(play, message);
     }
 }
 
@@ -287,15 +422,33 @@ static unsigned n_peers_on_loan(const struct fastcgi_pool *pool)
     return pool->n_peers - n_gone;
 }
 
+/* What was to be said of a process on loan, was. */
+static void check_process(const struct play *play, unsigned place)
+{
+    const struct process *process = &play->keeper->processes[place];
+    const struct scoreboard_process *board = &play->scoreboard->processes[process->id];
+
+    if (!process->is_on_loan)
+        return;
+    require(!process->is_new || board->served == process->served);
+    require(process->is_spent || board->given < process->soft);
+    require(process->hard == 0 || board->given <= process->hard);
+}
+
 void keeper_check(const struct play *play)
 {
     const struct fastcgi_pool *pool = play->pool;
     struct keeper *keeper = play->keeper;
+    const struct scoreboard_share *share = &play->scoreboard->fronts[0].shares[NUMBER];
 
-    keeper->n_unread = 0;
-    require(pool->n_owed >= keeper->n_recalled && pool->n_owed <= keeper->n_recalled + keeper->n_crossed);
+    keeper->knows_alone = true;
+    require(pool->n_owed == keeper->n_recalled);
     require(n_peers_on_loan(pool) + pool->n_slots == keeper->n_lent);
-    require(pool->queue.n > 0 || keeper->last_wanted == 0);
+    if (pool->number >= 0 && (grows(play) || !play->is_alone))
+        require((pool->queue.n > 0) == (keeper->last_wanted > 0));
+    require(!play->is_managed || share->n_idle == pool->account.n_idle);
+    for (unsigned i = 0; i < MAX_PROCESSES; i++)
+        check_process(play, i);
 }
 
 void keeper_free(struct play *play)

@@ -24,12 +24,14 @@ enum {
 
 struct play {
     struct event_base *base;
+    struct scoreboard *scoreboard;
     struct link *link;
     struct fastcgi_pool *pool;
     struct config_pool config;
     bool is_managed;
     bool is_port;     /* by TCP: what was sent may take its time */
     bool is_alone;    /* no other front */
+    bool is_yielding; /* what nobody waits for goes back */
     bool is_narrow;   /* its sockets take little */
     bool is_lazy;     /* the application neither accepts nor reads, for now */
     bool has_offered; /* it has spoken of what it offers */
@@ -87,6 +89,7 @@ void gateway_pause(struct part *part);
 void gateway_resume(struct part *part);
 void gateway_stop(struct part *part, bool at_once);
 void gateway_explain(struct part *part);
+void gateway_tell_slow(struct part *part, size_t len);
 
 /* The one of the number, among those that live, the last opened first. NULL: none does. */
 struct part *gateway_part(const struct play *play, uint8_t number);
@@ -147,7 +150,7 @@ struct talk {
 
 /* It listens everywhere; narrow: with the least backlog. */
 void application_start(bool is_narrow);
-void application_address(unsigned place, struct config_address *address);
+void application_remote(unsigned place, struct config_remote *remote);
 const char *application_path(unsigned place);
 void application_set_listening(unsigned place, bool is_listening);
 
@@ -178,11 +181,17 @@ void keeper_start(struct play *play);
 void keeper_lend(struct play *play, uint8_t what);
 void keeper_recall(struct play *play, uint8_t n);
 void keeper_bury(struct play *play, uint8_t what);
+void keeper_retire(struct play *play, uint8_t which);
+void keeper_tell_fates(struct play *play); /* of those that were asked for, which live */
+void keeper_say_alone(struct play *play, bool is_alone);
 void keeper_say_down(struct play *play);
 void keeper_write_errors(struct play *play, uint8_t which, size_t len);
 
 /* Reads what the pool has said; returns whether there was anything. */
 bool keeper_turn(struct play *play);
+
+/* Has a process ended otherwise than in good order? */
+bool keeper_has_bad_ends(const struct play *play);
 
 /* When nothing moves: its account is the pool's. */
 void keeper_check(const struct play *play);

@@ -23,6 +23,15 @@ def wait_for(condition, what, patience=PATIENCE):
         time.sleep(0.01)
 
 
+def is_listening(path):
+    """Does somebody listen on this unix socket? Nobody does yet, when its file has just appeared. See proc_net(5)."""
+    if not os.path.exists(path):
+        return False
+    lines = [line.split() for line in read("/proc/net/unix").splitlines()[1:]]
+    unconnected = [line[3] for line in lines if line[7:] == [path] and line[5] == "01"]
+    return unconnected != [] and set(unconnected) == {"00010000"}
+
+
 def adopt_orphans():
     """Makes every orphan among our descendants our child, so that none can hide."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -15,7 +15,7 @@ from contextlib import closing
 
 import pytest
 
-from processes import wait_for
+from processes import is_listening, wait_for
 from server import APPS, Lab
 from test_gateways import listener
 
@@ -296,7 +296,7 @@ def spawn(lab, *command):
     """Starts an application by spawn-fcgi, which listens for it; returns when it does."""
     path = lab.here("spawned.sock")
     process = lab.helper(["spawn-fcgi", "-n", "-s", path, "-M", "0666", "--", *command], stdin=subprocess.DEVNULL)
-    wait_for(lambda: os.path.exists(path), "spawn-fcgi's socket")
+    wait_for(lambda: is_listening(path), "spawn-fcgi's socket")
     return process
 
 
@@ -521,7 +521,7 @@ def node_modules():
 def test_application_that_keeps_nothing(lab):
     """It says that it multiplexes, but closes its connection after each answer, and its other requests go with it."""
     lab.helper([os.path.join(lab.apps, "roles"), "--no-keep", "unix:" + lab.here("spawned.sock")])
-    wait_for(lambda: os.path.exists(lab.here("spawned.sock")), "the application's socket")
+    wait_for(lambda: is_listening(lab.here("spawned.sock")), "the application's socket")
     server = lab.serve(SITE + POOLS["spawned"].replace("max_connections = 1", "max_connections = 4"))
 
     def ask(n):
@@ -542,7 +542,7 @@ def node(apps, node_modules):
         os.symlink(node_modules, lab.here("node_modules"))
         program, path = lab.script("../app.js", NODE), lab.here("spawned.sock")
         lab.helper(["node", program, path], stdin=subprocess.DEVNULL)
-        wait_for(lambda: os.path.exists(path), "the application's socket")
+        wait_for(lambda: is_listening(path), "the application's socket")
         os.chmod(path, 0o666)
         yield lab.serve(SITE + POOLS["spawned"].replace("max_connections = 1", "max_connections = 8"))
 

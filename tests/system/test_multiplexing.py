@@ -38,7 +38,7 @@ def start(lab, *options, config=CONFIG, connections=1, idle="20s", **server):
     """The application on a socket, and a server before it."""
     path = lab.here("app.sock")
     lab.helper([os.path.join(lab.apps, "roles"), "--log", lab.here("app.log"), *options, "unix:" + path])
-    wait_for(lambda: os.path.exists(path), "the application's socket")
+    wait_for(lambda: processes.is_listening(path), "the application's socket")
     return lab.serve(config.replace("CONNECTIONS", str(connections)).replace("IDLE", idle), **server)
 
 
@@ -83,7 +83,7 @@ def test_one_connection_serves_many(lab):
     assert len({one["connection"] for one in told}) == 1
     assert len({one["id"] for one in told}) == 10
     assert max(one["in_flight"] for one in told) > 5
-    assert len(events_of(lab, "accept")) == n_before
+    assert len(events_of(lab, "accept")) <= n_before + 1  # a connection was closed to ask what it offers
 
 
 def test_answers_are_kept_apart(lab):
@@ -206,7 +206,7 @@ def test_overloaded_from_the_start_is_503(lab):
 def test_overloaded_server_gives_way_to_another(lab):
     path = lab.here("full.sock")
     lab.helper([os.path.join(lab.apps, "roles"), "--overloaded", "0", "unix:" + path])
-    wait_for(lambda: os.path.exists(path), "the other application's socket")
+    wait_for(lambda: processes.is_listening(path), "the other application's socket")
     server = start(lab, config=CONFIG.replace("server = ", "server = unix:{path}/full.sock\nserver = "))
     for _ in range(4):
         assert server.get("/app/?id=1").status == 200

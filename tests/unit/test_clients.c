@@ -13,6 +13,8 @@
 
 enum { FRONTS = 3, MOST = 4, SECRET = 4711 };
 
+static const _Atomic uint32_t n_fronts = FRONTS;
+
 static struct peer_address address(const char *text)
 {
     struct peer_address client = {0};
@@ -36,7 +38,7 @@ static struct fronts make(void)
     struct fronts fronts = {.tables = memory_zeroed(FRONTS, sizeof(struct client_table))};
 
     for (unsigned i = 0; i < FRONTS; i++)
-        fronts.at[i] = clients_create(fronts.tables, FRONTS, i, SECRET, MOST);
+        fronts.at[i] = clients_create(fronts.tables, &n_fronts, i, SECRET, MOST);
     return fronts;
 }
 
@@ -113,7 +115,7 @@ static void test_new_front(void **state)
         assert_true(clients_enter(fronts.at[0], &one));
     assert_true(clients_enter(fronts.at[1], &one));
     clients_destroy(fronts.at[0]);
-    fronts.at[0] = clients_create(fronts.tables, FRONTS, 0, SECRET, MOST);
+    fronts.at[0] = clients_create(fronts.tables, &n_fronts, 0, SECRET, MOST);
     for (unsigned i = 0; i < MOST - 1; i++)
         assert_true(clients_enter(fronts.at[0], &one));
     assert_false(clients_enter(fronts.at[0], &one));

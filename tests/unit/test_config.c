@@ -30,6 +30,8 @@
 #define CGI(...)     ROUTE("gateway = cgi\n" __VA_ARGS__)
 #define POOL(...)    SITE "[pool p]\n" __VA_ARGS__
 #define MANAGED(...) POOL("command = tool\npm.max_children = 1\n" __VA_ARGS__)
+#define SERVERS(...) POOL("server = 10.0.0.5:9000\n" __VA_ARGS__)
+#define DYNAMIC(...) POOL("command = tool\npm = dynamic\npm.max_children = 16\n" __VA_ARGS__)
 #define TEN          "0123456789"
 #define FIFTY        TEN TEN TEN TEN TEN
 
@@ -185,7 +187,9 @@ static const char good[] = "[server]\n"
                            "access_log = logs/access.log\n"
                            "access_format = json\n"
                            "error_log = /var/log/error.log\n"
-                           "status = off\n"
+                           "status = /status/\n"
+                           "status_allow = 10.0.0.0/8 192.0.2.7\n"
+                           "status_allow = fd00::/8\n"
                            "max_connections = 500\n"
                            "header_timeout = 250ms\n"
                            "body_timeout = 31s\n"
@@ -261,8 +265,8 @@ static const char good[] = "[server]\n"
                            "clear_env = no\n"
                            "pass_env =\n"
                            "[pool api]\n"
-                           "server = 10.0.0.5:9000\n"
-                           "server = localhost:9001\n"
+                           "server = 10.0.0.5:9000 weight=3\n"
+                           "server = nowhere.invalid:9001 backup max_connections=4\n"
                            "max_connections = 17\n"
                            "[pool scripts]\n"
                            "command = $script\n"
@@ -299,6 +303,12 @@ static void check_server(const struct config_server *server)
     assert_text(server->access_log, "@/logs/access.log");
     assert_int_equal(server->access_format, ACCESS_JSON);
     assert_string_equal(server->error_log, "/var/log/error.log");
+    assert_string_equal(server->status, "/status/");
+    assert_int_equal(server->status_allow.n, 3);
+    assert_int_equal(server->status_allow.at[0].family, AF_INET);
+    assert_int_equal(server->status_allow.at[0].bits, 8);
+    assert_int_equal(server->status_allow.at[1].bits, 32);
+    assert_int_equal(server->status_allow.at[2].family, AF_INET6);
     assert_int_equal(server->max_connections, 500);
     assert_int_equal(server->header_timeout_ms, 250);
     assert_int_equal(server->body_timeout_ms, 31000);
@@ -319,7 +329,7 @@ static void check_server(const struct config_server *server)
 
 static void check_first_route(const struct config_route *route)
 {
-    assert_int_equal(route->line, 39);
+    assert_int_equal(route->line, 41);
     assert_string_equal(route->text, "/cgi-bin/*");
     assert_int_equal(route->match, ROUTE_PREFIX);
     assert_string_equal(route->pattern, "/cgi-bin");
@@ -354,7 +364,7 @@ static void check_sites(const struct config *config)
 
     assert_int_equal(config->n_sites, 2);
     assert_words(&site->names, "example.org|www.example.org");
-    assert_int_equal(site->line, 28);
+    assert_int_equal(site->line, 30);
     assert_text(site->root, "@/www");
     assert_words(&site->index_files, "index.html|index.php|my index");
     assert_int_equal(site->symlinks, SYMLINKS_ON);
@@ -400,7 +410,18 @@ static void check_pools(const struct config *config)
     assert_int_equal(api->index, 1);
     assert_int_equal(api->kind, POOL_SERVERS);
     assert_int_equal(api->servers.n, 2);
-    assert_string_equal(api->servers.at[1].text, "localhost:9001");
+    assert_string_equal(api->servers.at[0].text, "10.0.0.5:9000");
+    assert_int_equal(api->servers.at[0].kind, REMOTE_ADDRESS);
+    assert_int_equal(api->servers.at[0].weight, 3);
+    assert_false(api->servers.at[0].is_backup);
+    assert_int_equal(api->servers.at[0].max_connections, 0);
+    assert_string_equal(api->servers.at[1].text, "nowhere.invalid:9001");
+    assert_int_equal(api->servers.at[1].kind, REMOTE_HOST);
+    assert_string_equal(api->servers.at[1].name, "nowhere.invalid");
+    assert_int_equal(api->servers.at[1].port, 9001);
+    assert_int_equal(api->servers.at[1].weight, 0);
+    assert_true(api->servers.at[1].is_backup);
+    assert_int_equal(api->servers.at[1].max_connections, 4);
     assert_int_equal(api->max_connections, 17);
 
     assert_int_equal(scripts->kind, POOL_SCRIPTS);
@@ -453,6 +474,8 @@ static void check_server_defaults(const struct config_server *server)
     assert_string_equal(server->access_log, "-");
     assert_int_equal(server->access_format, ACCESS_COMBINED);
     assert_string_equal(server->error_log, "-");
+    assert_string_equal(server->status, "/-/");
+    assert_int_equal(server->status_allow.n, 0);
     assert_int_equal(server->max_connections, 10000);
     assert_int_equal(server->header_timeout_ms, 10000);
     assert_int_equal(server->body_timeout_ms, 30000);
@@ -533,6 +556,14 @@ static void assert_refusals(const struct refusal *at, size_t n)
     }
 }
 
+#define NO_NETWORK(word)                                                                                               \
+    ":2: \"" word                                                                                                      \
+    "\" for \"status_allow\" is no network; it is like 10.0.0.0/8, 192.0.2.7 or fd00::/8, and nothing but zeros "      \
+    "stands behind its bits"
+#define NO_PREFIX(word) ":2: \"status\" is off, or a path that begins and ends with /, like /-/, not \"" word "\""
+#define NO_PLAIN(word)                                                                                                 \
+    ":2: \"" word "\" for \"status\" is no plain path; there is no ?, #, %, *, // or dot segment in one"
+
 #define NO_CANDIDATE(word)                                                                                             \
     ":3: \"" word                                                                                                      \
     "\" for \"try\" is no path; it begins with / or $path, and the last may be =403, =404, =410, =451 or =503"
@@ -582,7 +613,10 @@ static const struct refusal keys[] = {
     {CGI("env[A] = 1\nenv[B] = 2\nenv[A] = 3\n"), ":7: \"env[A]\" in [route /x/*] is given twice; first in line 5"},
     {"[site *]\nroot =\n", ":2: \"root\" in [site *] has no value"},
     {"[site *]\nroot = ; www\n", ":2: \"root\" in [site *] has no value"},
-    {MANAGED("health = /ping 5s"), ":6: \"health\" in [pool p] is not supported yet"},
+    {MANAGED("pm = fast"), ":6: unknown value \"fast\" for \"pm\"; one of: static, dynamic, ondemand"},
+    {POOL("server = 127.0.0.1:1\npm = ondemand\n"), ":5: \"pm\" in [pool p] is for pools with \"command\""},
+    {POOL("server = 127.0.0.1:1\nmax_age = 1h\n"), ":5: \"max_age\" in [pool p] is for pools with \"command\""},
+    {MANAGED("slowlog ="), ":6: \"slowlog\" in [pool p] has no value"},
     {MANAGED("watch = *.php"), ":6: \"watch\" in [pool p] is not supported yet"},
     {SITE "try = path", NO_CANDIDATE("path")},
     {SITE "try = =404 $path", NO_CANDIDATE("=404")},
@@ -597,8 +631,18 @@ static const struct refusal keys[] = {
      ":3: \"200\" in \"error_page[200]\" is no error's status; it is 400 to 599, 4xx or 5xx"},
     {SITE "error_page[404] = a.html",
      ":3: \"error_page[404]\" has to be a file below the site's root, beginning with /"},
-    {"[server]\nstatus_allow = 10.0.0.0/8", ":2: \"status_allow\" in [server] is not supported yet"},
-    {"[server]\nstatus = /-/", ":2: \"status = /-/\" in [server] is not supported yet"},
+    {"[server]\nstatus_allow = 10.0.0.0/33", NO_NETWORK("10.0.0.0/33")},
+    {"[server]\nstatus_allow = 10.0.0.1/8", NO_NETWORK("10.0.0.1/8")},
+    {"[server]\nstatus_allow = 127.0.0.1 host", NO_NETWORK("host")},
+    {"[server]\nstatus_allow = ::/129", NO_NETWORK("::/129")},
+    {"[server]\nstatus_allow = 10.0.0.0/", NO_NETWORK("10.0.0.0/")},
+    {"[server]\nstatus = /", NO_PREFIX("/")},
+    {"[server]\nstatus = -/", NO_PREFIX("-/")},
+    {"[server]\nstatus = /-", NO_PREFIX("/-")},
+    {"[server]\nstatus = //", NO_PREFIX("//")},
+    {"[server]\nstatus = /a//b/", NO_PLAIN("/a//b/")},
+    {"[server]\nstatus = /a/../", NO_PLAIN("/a/../")},
+    {"[server]\nstatus = /%41/", NO_PLAIN("/%41/")},
     {SITE "listing = of", ":3: unknown value \"of\" for \"listing\"; one of: on, off"},
     {ROUTE("gateway = redirect"), ":3: [route /x/*] needs to = /PATH or to = https://HOST/PATH"},
     {ROUTE("gateway = redirect\nto = there"), ":5: \"to\" has to begin with /, http:// or https://"},
@@ -656,6 +700,26 @@ static const struct refusal ranges[] = {
     {CGI("rlimit_cpu = 1500ms\n"), ":5: \"rlimit_cpu\" is counted in whole seconds, not 1500ms"},
     {CGI("rlimit_cpu = 10ms\n"), ":5: \"rlimit_cpu\" must be from 1s to 24h, not 10ms"},
     {CGI("rlimit_files = 7\n"), ":5: \"rlimit_files\" must be from 8 to 1000000, not 7"},
+    {"[server]\nheader_timeout = 0\n" SITE, ":2: \"header_timeout\" must be from 10ms to 1h, not 0"},
+    {POOL("command = tool\npm.max_children = 0\n"), ":5: \"pm.max_children\" must be from 1 to 10000, not 0"},
+    {POOL("command = tool\npm.max_children = 10001\n"), ":5: \"pm.max_children\" must be from 1 to 10000, not 10001"},
+    {MANAGED("pm.start_servers = 10001\n"), ":6: \"pm.start_servers\" must be from 0 to 10000, not 10001"},
+    {MANAGED("pm.min_spare_servers = 0\n"), ":6: \"pm.min_spare_servers\" must be from 1 to 10000, not 0"},
+    {MANAGED("pm.max_spare_servers = 0\n"), ":6: \"pm.max_spare_servers\" must be from 1 to 10000, not 0"},
+    {MANAGED("pm.max_spawn_rate = 0\n"), ":6: \"pm.max_spawn_rate\" must be from 1 to 10000, not 0"},
+    {MANAGED("pm.process_idle_timeout = 10\n"), ":6: \"10\" for \"pm.process_idle_timeout\" needs a unit: 10s"},
+    {MANAGED("pm.process_idle_timeout = 0\n"), ":6: \"pm.process_idle_timeout\" must be from 10ms to 24h, not 0"},
+    {MANAGED("pm.max_requests = -1\n"), ":6: \"-1\" for \"pm.max_requests\" is no number"},
+    {MANAGED("max_memory = 1025g\n"), ":6: \"max_memory\" must be from 0 to 1024g, not 1025g"},
+    {MANAGED("max_age = 8761h\n"), ":6: \"max_age\" must be from 0 to 8760h, not 8761h"},
+    {MANAGED("max_age = 60\n"), ":6: \"60\" for \"max_age\" needs a unit: 60s"},
+    {MANAGED("start_timeout = 0\n"), ":6: \"start_timeout\" must be from 10ms to 1h, not 0"},
+    {MANAGED("request_terminate_timeout = 25h\n"), ":6: \"request_terminate_timeout\" must be from 0 to 24h, not 25h"},
+    {MANAGED("request_slowlog_timeout = 2\n"), ":6: \"2\" for \"request_slowlog_timeout\" needs a unit: 2s"},
+    {MANAGED("process.priority = 20\n"), ":6: \"20\" is no priority, from -20 to 19"},
+    {MANAGED("process.priority = -21\n"), ":6: \"-21\" is no priority, from -20 to 19"},
+    {MANAGED("process.priority = low\n"), ":6: \"low\" is no priority, from -20 to 19"},
+    {MANAGED("process.priority = 5 nice\n"), ":6: \"5 nice\" is no priority, from -20 to 19"},
 };
 
 static void test_ranges(void **state)
@@ -736,11 +800,88 @@ static const struct refusal addresses[] = {
     {"[server]\nlisten = 127.0.0.1:443 ssl\n" SITE, ":2: unknown \"ssl\" behind an address"},
     {"[server]\nlisten = 127.0.0.1:80\nlisten = 127.0.0.1:080\n" SITE,
      ":3: \"127.0.0.1:080\" for \"listen\" is the same address as \"127.0.0.1:80\""},
-    {POOL("server = 10.0.0.5:9000 weight=2\n"), ":4: \"weight\" behind an address is not supported yet"},
-    {POOL("server = unix:x backup\n"), ":4: \"backup\" behind an address is not supported yet"},
+    {POOL("server = 10.0.0.5:9000 weight=0\n"), ":4: \"weight=0\" behind \"10.0.0.5:9000\" must be from 1 to 1000"},
+    {POOL("server = unix:x weight=1001\n"), ":4: \"weight=1001\" behind \"unix:x\" must be from 1 to 1000"},
+    {POOL("server = 10.0.0.5:9000 weight=2x\n"),
+     ":4: unknown \"weight=2x\" behind an address; there are weight=N, max_connections=N and backup"},
+    {POOL("server = 10.0.0.5:9000 spare\n"),
+     ":4: unknown \"spare\" behind an address; there are weight=N, max_connections=N and backup"},
+    {POOL("server = 10.0.0.5:9000 max_connections=10001\n"),
+     ":4: \"max_connections=10001\" behind \"10.0.0.5:9000\" must be from 1 to 10000"},
+    {POOL("server = srv:_fastcgi._tcp.example.org weight=2\n"),
+     ":4: \"weight=2\" behind \"srv:_fastcgi._tcp.example.org\": SRV records have weights of their own"},
+    {POOL("server = srv:\n"), ":4: \"srv:\" for \"server\": not a host name"},
+    {POOL("server = srv:a.example:9000\n"), ":4: \"srv:a.example:9000\" for \"server\": not a host name"},
+    {POOL("server = app.example\n"), ":4: \"app.example\" for \"server\": needs a port, like localhost:8080"},
+    {POOL("server = app.example:70000\n"), ":4: \"app.example:70000\" for \"server\": the port is from 1 to 65535"},
+    {POOL("server = a_b!:80\n"), ":4: \"a_b!:80\" for \"server\": not a host name"},
+    {POOL("server = ::1:80\n"), ":4: \"::1:80\" for \"server\": an IPv6 address stands in brackets, like [::1]:8080"},
+    {POOL("server = [::1]:9\nserver = [0::1]:9\n"),
+     ":5: \"[0::1]:9\" for \"server\" is the same address as \"[::1]:9\""},
+    {POOL("server = App.example:9\nserver = app.EXAMPLE:9 backup\n"),
+     ":5: \"app.EXAMPLE:9\" for \"server\" is the same address as \"App.example:9\""},
+    {SERVERS("hash = cookie\n"), ":5: \"cookie\" for \"hash\" is neither client nor cookie NAME"},
+    {SERVERS("hash = cookie a b\n"), ":5: \"cookie a b\" for \"hash\" is neither client nor cookie NAME"},
+    {SERVERS("hash = cookie a\n"), ":5: \"hash\" in [pool p] has no effect; it needs balance = hash"},
+    {SERVERS("balance = random\n"),
+     ":5: unknown value \"random\" for \"balance\"; one of: least_busy, round_robin, hash"},
+    {SERVERS("max_fails = 33\n"), ":5: \"max_fails\" must be from 0 to 32, not 33"},
+    {SERVERS("health = ping\n"), ":5: \"health\" is a path beginning with /, and how often: /ping 5s"},
+    {SERVERS("health = /ping 5\n"), ":5: \"5\" for \"health\" is no duration from 100ms to 1h"},
+    {SERVERS("health = /ping 99ms\n"), ":5: \"99ms\" for \"health\" is no duration from 100ms to 1h"},
+    {SERVERS("slow_start = 2h\n"), ":5: \"slow_start\" must be from 0 to 1h, not 2h"},
+    {"[server]\nresolver = ns.example\n" SITE,
+     ":2: \"ns.example\" for \"resolver\": not an address, which it has to be"},
+    {"[server]\nresolver = 127.0.0.1:0\n" SITE, ":2: \"127.0.0.1:0\" for \"resolver\": the port is from 1 to 65535"},
     {POOL("server = *:9000\n"), ":4: \"*:9000\" for \"server\": \"*\" is no address to connect to"},
     {POOL("server = 10.0.0.5:0\n"), ":4: \"10.0.0.5:0\" for \"server\": the port is from 1 to 65535"},
 };
+
+static void test_servers(void **state)
+{
+    struct config *config = parse_good("[server]\nresolver = 127.0.0.1:5353 192.0.2.1 [::1] [::1]:54\n" SERVERS(
+        "server = unix:run/x weight=1000\nserver = srv:_fastcgi._tcp.example.org backup\nmax_connections = 2\n"
+        "balance = hash\nhash = cookie sid\nmax_fails = 0\nfail_timeout = 1s\nconnect_timeout = 100ms\n"
+        "slow_start = 30s\nhealth = /ping?full 250ms\n"));
+    const struct config_pool *pool = config->pools[0];
+
+    (void)state;
+    assert_string_equal(config->server.resolver, "127.0.0.1:5353,192.0.2.1:53,[::1]:53,[::1]:54");
+    assert_int_equal(pool->servers.n, 3);
+    assert_int_equal(pool->servers.at[1].weight, 1000);
+    assert_int_equal(pool->servers.at[1].address.ss_family, AF_UNIX);
+    assert_int_equal(pool->servers.at[2].kind, REMOTE_SRV);
+    assert_string_equal(pool->servers.at[2].name, "_fastcgi._tcp.example.org");
+    assert_true(pool->servers.at[2].is_backup);
+    assert_int_equal(pool->n_connections, 2 + 2 + CONFIG_REMOTES * 2);
+    assert_int_equal(pool->balance, BALANCE_HASH);
+    assert_string_equal(pool->hash_cookie, "sid");
+    assert_int_equal(pool->max_fails, 0);
+    assert_int_equal(pool->fail_timeout_ms, 1000);
+    assert_int_equal(pool->connect_timeout_ms, 100);
+    assert_int_equal(pool->slow_start_ms, 30000);
+    assert_string_equal(pool->health.path, "/ping?full");
+    assert_int_equal(pool->health.interval_ms, 250);
+    config_free(config);
+}
+
+static void test_server_defaults(void **state)
+{
+    struct config *config = parse_good(SERVERS(""));
+    const struct config_pool *pool = config->pools[0];
+
+    (void)state;
+    assert_null(config->server.resolver);
+    assert_int_equal(pool->n_connections, 16);
+    assert_int_equal(pool->balance, BALANCE_LEAST_BUSY);
+    assert_null(pool->hash_cookie);
+    assert_int_equal(pool->max_fails, 3);
+    assert_int_equal(pool->fail_timeout_ms, 10000);
+    assert_int_equal(pool->connect_timeout_ms, 5000);
+    assert_int_equal(pool->slow_start_ms, 0);
+    assert_null(pool->health.path);
+    config_free(config);
+}
 
 static void test_addresses(void **state)
 {
@@ -823,6 +964,16 @@ static const struct refusal sections[] = {
     {POOL("command = tool\nserver = 127.0.0.1:1\n"), ":5: \"command\" and \"server\" in [pool p] exclude each other"},
     {POOL("command = tool\n"), ":3: [pool p] needs pm.max_children = N"},
     {POOL("server = 127.0.0.1:1\nchdir = www\n"), ":5: \"chdir\" in [pool p] is for pools with \"command\""},
+    {DYNAMIC("pm.min_spare_servers = 17\n"), ":7: \"pm.min_spare_servers\" in [pool p] is more than pm.max_children"},
+    {DYNAMIC("pm.max_spare_servers = 17\n"), ":7: \"pm.max_spare_servers\" in [pool p] is more than pm.max_children"},
+    {DYNAMIC("pm.max_spare_servers = 3\npm.min_spare_servers = 4\n"),
+     ":7: \"pm.max_spare_servers\" in [pool p] is less than pm.min_spare_servers"},
+    {DYNAMIC("pm.start_servers = 0\n"),
+     ":7: \"pm.start_servers\" in [pool p] is not between pm.min_spare_servers and pm.max_spare_servers"},
+    {DYNAMIC("pm.min_spare_servers = 4\npm.start_servers = 3\n"),
+     ":8: \"pm.start_servers\" in [pool p] is not between pm.min_spare_servers and pm.max_spare_servers"},
+    {DYNAMIC("pm.start_servers = 7\npm.max_spare_servers = 6\n"),
+     ":7: \"pm.start_servers\" in [pool p] is not between pm.min_spare_servers and pm.max_spare_servers"},
     {POOL("command = tool\npm.max_children = 1\nmax_connections = 1\n"),
      ":6: \"max_connections\" in [pool p] is for pools with \"server\""},
 };
@@ -831,6 +982,230 @@ static void test_sections(void **state)
 {
     (void)state;
     assert_refusals(sections, N(sections));
+}
+
+/* ---- process managers ---- */
+
+static const struct {
+    const char *text;
+    unsigned max_children, start_servers, min_spare, max_spare;
+} managers[] = {
+    {DYNAMIC("pm.start_servers = 4\npm.min_spare_servers = 2\npm.max_spare_servers = 6\n"), 16, 4, 2, 6},
+    {DYNAMIC(""), 16, 3, 1, 5},
+    {DYNAMIC("pm.min_spare_servers = 4\n"), 16, 6, 4, 8},
+    {DYNAMIC("pm.min_spare_servers = 13\n"), 16, 14, 13, 16},
+    {DYNAMIC("pm.min_spare_servers = 16\n"), 16, 16, 16, 16},
+    {DYNAMIC("pm.max_spare_servers = 1\n"), 16, 1, 1, 1},
+    {DYNAMIC("pm.max_spare_servers = 16\npm.start_servers = 16\n"), 16, 16, 1, 16},
+    {DYNAMIC("pm.start_servers = 1\n"), 16, 1, 1, 5},
+    {POOL("command = tool\npm = dynamic\npm.max_children = 1\n"), 1, 1, 1, 1},
+    {POOL("command = tool\npm = dynamic\npm.max_children = 2\n"), 2, 1, 1, 2},
+    {POOL("command = tool\npm = dynamic\npm.max_children = 3\n"), 3, 1, 1, 2},
+    {POOL("command = tool\npm = dynamic\npm.max_children = 10000\n"), 10000, 1251, 1, 2501},
+    {POOL("command = $script\npm = dynamic\npm.max_children = 8\n"), 8, 2, 1, 3},
+};
+
+/* What is not said follows from what is. */
+static void test_dynamic(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N(managers); i++) {
+        struct config *config = parse_good(managers[i].text);
+        const struct config_pool *pool = config->pools[0];
+
+        assert_int_equal(pool->pm, PM_DYNAMIC);
+        assert_int_equal(pool->max_children, managers[i].max_children);
+        assert_int_equal(pool->start_servers, managers[i].start_servers);
+        assert_int_equal(pool->min_spare_servers, managers[i].min_spare);
+        assert_int_equal(pool->max_spare_servers, managers[i].max_spare);
+        assert_int_equal(pool->max_spawn_rate, 32);
+        config_free(config);
+    }
+}
+
+/* A number that is refused is not held against another. */
+static void test_dynamic_errors(void **state)
+{
+    static const struct {
+        const char *text, *output;
+    } cases[] = {
+        {POOL("command = tool\npm = dynamic\npm.max_children = 10001\n"),
+         "test.conf:6: \"pm.max_children\" must be from 1 to 10000, not 10001\n"},
+        {DYNAMIC("pm.max_spare_servers = 0\npm.start_servers = 12\n"),
+         "test.conf:7: \"pm.max_spare_servers\" must be from 1 to 10000, not 0\n"},
+        {DYNAMIC("pm.min_spare_servers = few\npm.start_servers = 12\n"),
+         "test.conf:7: \"few\" for \"pm.min_spare_servers\" is no number\n"},
+        {DYNAMIC("pm.max_spawn_rate = 0\npm.min_spare_servers = 17\n"),
+         "test.conf:7: \"pm.max_spawn_rate\" must be from 1 to 10000, not 0\n"
+         "test.conf:8: \"pm.min_spare_servers\" in [pool p] is more than pm.max_children\n"},
+        {"[server]\nfronts = 0\n" DYNAMIC("pm.min_spare_servers = 17\n"),
+         "test.conf:2: \"fronts\" must be from 1 to 64, not 0\n"
+         "test.conf:9: \"pm.min_spare_servers\" in [pool p] is more than pm.max_children\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N(cases); i++) {
+        assert_null(parse(cases[i].text));
+        assert_string_equal(output, cases[i].output);
+    }
+}
+
+static void test_pool_keys(void **state)
+{
+    struct config *config = parse_good(MANAGED("pm = ondemand\n"
+                                               "pm.process_idle_timeout = 250ms\n"
+                                               "pm.max_spawn_rate = 7\n"
+                                               "pm.max_requests = 500\n"
+                                               "max_memory = 256m\n"
+                                               "max_age = 8760h\n"
+                                               "start_timeout = 2s\n"
+                                               "request_terminate_timeout = 60s\n"
+                                               "request_slowlog_timeout = 2s\n"
+                                               "slowlog = logs/slow.log\n"
+                                               "process.priority = -5\n"
+                                               "[pool q]\nserver = 127.0.0.1:1\n"
+                                               "request_terminate_timeout = 10ms\n"
+                                               "slowlog = /var/log/slow.log\n"
+                                               "[pool off]\ncommand = tool\npm.max_children = 1\n"
+                                               "max_memory = 0\nmax_age = 0\n"
+                                               "request_terminate_timeout = 0s\nrequest_slowlog_timeout = 0\n"
+                                               "slowlog = -\nprocess.priority = 19\n"
+                                               "[pool unsaid]\ncommand = tool\npm.max_children = 1\n"));
+    const struct config_pool *p = config->pools[0], *q = config->pools[1];
+
+    (void)state;
+    assert_int_equal(p->pm, PM_ONDEMAND);
+    assert_int_equal(p->process_idle_timeout_ms, 250);
+    assert_int_equal(p->max_spawn_rate, 7);
+    assert_int_equal(p->max_requests, 500);
+    assert_int_equal(p->max_memory, 256 << 20);
+    assert_int_equal(p->max_age_ms, (uint64_t)8760 * 3600 * 1000);
+    assert_int_equal(p->start_timeout_ms, 2000);
+    assert_int_equal(p->request_terminate_timeout_ms, 60000);
+    assert_int_equal(p->request_slowlog_timeout_ms, 2000);
+    assert_text(p->slowlog, "@/logs/slow.log");
+    assert_int_equal(p->priority, -5);
+    assert_int_equal(q->request_terminate_timeout_ms, 10);
+    assert_string_equal(q->slowlog, "/var/log/slow.log");
+    for (size_t i = 2; i < 4; i++) {
+        const struct config_pool *off = config->pools[i];
+
+        assert_int_equal(off->pm, PM_STATIC);
+        assert_int_equal(off->process_idle_timeout_ms, 10000);
+        assert_int_equal(off->max_requests, 0);
+        assert_int_equal(off->max_memory, 0);
+        assert_int_equal(off->max_age_ms, 0);
+        assert_int_equal(off->start_timeout_ms, 30000);
+        assert_int_equal(off->request_terminate_timeout_ms, 0);
+        assert_int_equal(off->request_slowlog_timeout_ms, 0);
+        assert_null(off->slowlog);
+        assert_int_equal(off->priority, i == 2 ? 19 : 0);
+    }
+    config_free(config);
+}
+
+/* ---- identities ---- */
+
+#define LONG_PATH "/" FIFTY FIFTY
+
+static const struct {
+    const char *one, *other;
+    bool are_same;
+} identities[] = {
+    {MANAGED("chdir = www\n"), MANAGED("chdir = cgi\n"), false},
+    {MANAGED("chdir = www\n"), MANAGED(""), false},
+    {POOL("command = tool\npm.max_children = 1\n"), POOL("command = tool -v\npm.max_children = 1\n"), false},
+    {POOL("command = tool\npm.max_children = 1\n"), POOL("command = $script\npm.max_children = 1\n"), false},
+    {MANAGED("env[A] = 1\n"), MANAGED("env[A] = 2\n"), false},
+    {MANAGED("env[A] = 1\n"), MANAGED("env[B] = 1\n"), false},
+    {MANAGED("env[A] = 1\n"), MANAGED("env[A] = 1\nenv[B] =\n"), false},
+    {MANAGED("pass_env = PATH\n"), MANAGED("pass_env = PATH TZ\n"), false},
+    {MANAGED("clear_env = off\n"), MANAGED(""), false},
+    {MANAGED("process.priority = 1\n"), MANAGED("process.priority = 2\n"), false},
+    {MANAGED("no_new_privs = on\n"), MANAGED(""), false},
+    {MANAGED("rlimit_as = 100m\n"), MANAGED("rlimit_as = 200m\n"), false},
+    {MANAGED("rlimit_cpu = 1h\n"), MANAGED(""), false},
+    {MANAGED("rlimit_nproc = 10\n"), MANAGED("rlimit_nproc = 11\n"), false},
+    {MANAGED("rlimit_files = 10\n"), MANAGED("rlimit_files = 11\n"), false},
+    {MANAGED("rlimit_core = 0\n"), MANAGED(""), false},
+    {SITE "[pool p]\ncommand = tool\npm.max_children = 1\n", SITE "[pool q]\ncommand = tool\npm.max_children = 1\n",
+     false},
+
+    {MANAGED("chdir = www\n"), MANAGED("chdir = www\n"), true},
+    {MANAGED("pm = static\n"), MANAGED("pm = dynamic\n"), true},
+    {POOL("command = tool\npm.max_children = 1\n"), POOL("command = tool\npm.max_children = 9\n"), true},
+    {DYNAMIC("pm.start_servers = 3\npm.min_spare_servers = 2\npm.max_spare_servers = 4\n"), DYNAMIC(""), true},
+    {MANAGED("pm.max_spawn_rate = 1\npm.process_idle_timeout = 1s\npm.max_requests = 9\n"), MANAGED(""), true},
+    {MANAGED("max_memory = 1g\nmax_age = 1h\nstart_timeout = 1s\n"), MANAGED(""), true},
+    {MANAGED("queue = 1\nqueue_timeout = 1s\nmultiplex = off\n"), MANAGED(""), true},
+    {MANAGED("request_terminate_timeout = 1s\nrequest_slowlog_timeout = 1s\nslowlog = x\n"), MANAGED(""), true},
+    {MANAGED("chdir = www\nenv[A] = 1\n"), MANAGED("env[A] = 1\nchdir = www\n"), true},
+    {MANAGED("clear_env = on\nno_new_privs = off\npass_env = PATH LANG TZ\n"), MANAGED(""), true},
+    {MANAGED("chdir =   www ; where it is\n"), "[server]\nfronts = 3\n\n" MANAGED("\nchdir = www\n"), true},
+};
+
+static void test_identity_of_pools(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N(identities); i++) {
+        struct config *one = parse_good(identities[i].one), *other = parse_good(identities[i].other);
+
+        if ((strcmp(one->pools[0]->identity, other->pools[0]->identity) == 0) != identities[i].are_same)
+            fail_msg("%s\n%s\n", one->pools[0]->identity, other->pools[0]->identity);
+        config_free(one);
+        config_free(other);
+    }
+}
+
+/* Of those that run as the server's user, or whose sockets are its own. */
+static void test_identity_by_user(void **state)
+{
+    struct config *one, *other, *moved;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    one = parse_good("[server]\nuser = nobody\n" MANAGED(""));
+    moved = parse_good(MANAGED("") "[server]\nuser = nobody\n");
+    other = parse_good(MANAGED(""));
+    assert_string_equal(one->pools[0]->identity, moved->pools[0]->identity);
+    assert_string_not_equal(one->pools[0]->identity, other->pools[0]->identity);
+    config_free(other);
+    other = parse_good("[server]\nuser = nobody\n" MANAGED("user = www-data\n"));
+    assert_string_not_equal(one->pools[0]->identity, other->pools[0]->identity);
+    config_free(one);
+    config_free(other);
+    config_free(moved);
+}
+
+static const struct {
+    const char *one, *other;
+    bool are_same;
+} routes[] = {
+    {CGI("timeout = 1s\n"), CGI("timeout = 2s\n"), false},
+    {CGI(""), CGI("program = bin/tool\n"), false},
+    {CGI(""), SITE "[route /y/*]\ngateway = cgi\n", false},
+    {CGI(""), SITE "[route " LONG_PATH "/*]\ngateway = cgi\n", false},
+    {SITE "[route " LONG_PATH "/a]\ngateway = cgi\n", SITE "[route " LONG_PATH "/b]\ngateway = cgi\n", false},
+    {CGI(""), "[site *]\nroot = cgi\n[route /x/*]\ngateway = cgi\n", false},
+    {CGI(""), "[site a.org]\nroot = www\n[route /x/*]\ngateway = cgi\n", false},
+    {CGI(""), "[site *]\nroot = www\nlisting = on\n[route /x/*]\ngateway = cgi\n", false},
+    {CGI(""), CGI(""), true},
+    {CGI(""), "[server]\nfronts = 2\n" CGI("queue = 128\n") "[pool p]\nserver = 127.0.0.1:1\n", true},
+    {CGI("timeout = 1s\nqueue = 9\n"), CGI("queue = 9\ntimeout = 1s\n"), true},
+};
+
+static void test_identity_of_routes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N(routes); i++) {
+        struct config *one = parse_good(routes[i].one), *other = parse_good(routes[i].other);
+
+        if ((strcmp(one->routes[0]->identity, other->routes[0]->identity) == 0) != routes[i].are_same)
+            fail_msg("%s\n%s\n", one->routes[0]->identity, other->routes[0]->identity);
+        config_free(one);
+        config_free(other);
+    }
 }
 
 /* Every error is told, in the order of the lines, once. */
@@ -1054,7 +1429,15 @@ int main(void)
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_servers),
+        cmocka_unit_test(test_server_defaults),
         cmocka_unit_test(test_sections),
+        cmocka_unit_test(test_dynamic),
+        cmocka_unit_test(test_dynamic_errors),
+        cmocka_unit_test(test_pool_keys),
+        cmocka_unit_test(test_identity_of_pools),
+        cmocka_unit_test(test_identity_by_user),
+        cmocka_unit_test(test_identity_of_routes),
         cmocka_unit_test(test_all_errors_in_one_go),
         cmocka_unit_test(test_layout_of_lines),
         cmocka_unit_test(test_patterns),

@@ -170,11 +170,40 @@ static void test_names(void **state)
         assert_false(text_is_variable(no_variables[i]));
 }
 
+static void test_networks(void **state)
+{
+    static const struct {
+        const char *text;
+        int family;
+        unsigned bits;
+    } good[] = {
+        {"10.0.0.0/8", AF_INET, 8},    {"192.0.2.7", AF_INET, 32},      {"0.0.0.0/0", AF_INET, 0},
+        {"192.0.2.6/31", AF_INET, 31}, {"fd00::/8", AF_INET6, 8},       {"::1", AF_INET6, 128},
+        {"::/0", AF_INET6, 0},         {"2001:db8::/33", AF_INET6, 33},
+    };
+    static const char *const bad[] = {
+        "",           "10",         "10.0.0.0/",   "/8",        "10.0.0.0/33", "10.0.0.0/8/8",
+        "10.0.0.1/8", "fd00::/129", "fd00::1/120", "localhost", "10.0.0.0/-1", "10.0.0.0/ 8",
+        "10.0.0.0 ",  "256.0.0.0",  "10.0.0/8",    "::1%lo",    "[::1]",       "1.2.3.4:80",
+    };
+    struct config_network network;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_true(text_to_network(good[i].text, &network));
+        assert_int_equal(network.family, good[i].family);
+        assert_int_equal(network.bits, good[i].bits);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (text_to_network(bad[i], &network))
+            fail_msg("\"%s\" is taken for a network", bad[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers),   cmocka_unit_test(test_words), cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_distances), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_networks), cmocka_unit_test(test_numbers),   cmocka_unit_test(test_words),
+        cmocka_unit_test(test_paths),    cmocka_unit_test(test_distances), cmocka_unit_test(test_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

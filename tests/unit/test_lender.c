@@ -15,11 +15,15 @@ enum { SOME = 4 };
 
 #define HERE(loans, recalled, waiting)                                                                                 \
     {                                                                                                                  \
-        true, loans, recalled, waiting, 0                                                                              \
+        true, loans, recalled, waiting, 0, false, 0                                                                    \
+    }
+#define LEAVING(loans, recalled, waiting)                                                                              \
+    {                                                                                                                  \
+        true, loans, recalled, waiting, 0, true, 0                                                                     \
     }
 #define AWAY                                                                                                           \
     {                                                                                                                  \
-        false, 0, 0, 0, 0                                                                                              \
+        false, 0, 0, 0, 0, false, 0                                                                                    \
     }
 
 static const struct {
@@ -32,6 +36,10 @@ static const struct {
     {"the fewest slots", {HERE(3, 0, 0), HERE(1, 0, 0), HERE(2, 0, 0), AWAY}, 1},
     {"one that waits, however many it has", {HERE(0, 0, 0), HERE(5, 0, 1), HERE(1, 0, 0), AWAY}, 1},
     {"of those that wait, the fewest slots", {HERE(0, 0, 0), HERE(5, 0, 9), HERE(4, 0, 1), HERE(6, 0, 3)}, 2},
+    {"who leaves gets nothing", {LEAVING(0, 0, 0), HERE(5, 0, 0), AWAY, AWAY}, 1},
+    {"... but what it waits for", {LEAVING(2, 0, 1), HERE(0, 0, 0), AWAY, AWAY}, 0},
+    {"... in its turn", {LEAVING(2, 0, 1), HERE(1, 0, 1), AWAY, AWAY}, 1},
+    {"all leave, and nobody waits", {LEAVING(0, 0, 0), LEAVING(1, 1, 0), AWAY, AWAY}, -1},
 };
 
 static const struct {
@@ -53,6 +61,8 @@ static const struct {
     {"give or take one", {HERE(3, 0, 3), HERE(2, 0, 3), AWAY, AWAY}, -1},
     {"two more is one too many", {HERE(4, 0, 3), HERE(2, 0, 3), AWAY, AWAY}, 0},
     {"who has none gets the only one", {HERE(1, 0, 3), HERE(0, 0, 3), AWAY, AWAY}, 0},
+    {"who leaves gives, too", {LEAVING(1, 0, 0), HERE(0, 0, 1), AWAY, AWAY}, 0},
+    {"who leaves is given for", {HERE(1, 0, 0), LEAVING(0, 0, 1), AWAY, AWAY}, 0},
 };
 
 static struct lender with(const struct lender_share shares[SOME])
@@ -103,10 +113,14 @@ static void test_counts(void **state)
     lender_lent(&lender, 0);
     assert_int_equal(lender.shares[0].loans, 2);
     assert_int_equal(lender.shares[0].waiting, 0);
-    lender_returned(&lender, 1);
+    lender_returned(&lender, 1, false); /* another than the one that was recalled */
+    assert_int_equal(lender.shares[1].loans, 1);
+    assert_int_equal(lender.shares[1].recalled, 1);
+    lender_lent(&lender, 1);
+    lender_returned(&lender, 1, true);
     assert_int_equal(lender.shares[1].loans, 1);
     assert_int_equal(lender.shares[1].recalled, 0);
-    lender_returned(&lender, 1);
+    lender_returned(&lender, 1, true);
     assert_int_equal(lender.shares[1].loans, 0);
     assert_int_equal(lender.shares[1].recalled, 0);
 }
@@ -176,7 +190,7 @@ static bool work(struct world *world, unsigned number)
     for (; front->owed > 0 && front->idle > 0; has_moved = true) {
         front->owed--;
         front->idle--;
-        lender_returned(&world->lender, number);
+        lender_returned(&world->lender, number, true);
         world->n_free++;
     }
     for (; front->queue > 0 && front->idle > 0; has_moved = true) {

@@ -13,8 +13,8 @@
 #include "process/message.h"
 
 enum {
-    FIXED = 48,  /* bytes before the text */
-    LEN_AT = 40, /* where its length is */
+    FIXED = 56,  /* bytes before the text */
+    LEN_AT = 48, /* where its length is */
     MAX_FDS = 8, /* more than any message may have */
 };
 
@@ -25,7 +25,10 @@ static const struct {
     {MESSAGE_WANT, 0, 0},   {MESSAGE_RETURN, 0, 0},  {MESSAGE_RUN, 4, 4},     {MESSAGE_END, 0, 0},
     {MESSAGE_OPEN, 0, 0},   {MESSAGE_LOAN, 0, 1},    {MESSAGE_RECALL, 0, 0},  {MESSAGE_GONE, 0, 0},
     {MESSAGE_DOWN, 0, 0},   {MESSAGE_STARTED, 0, 0}, {MESSAGE_REFUSED, 0, 0}, {MESSAGE_EXITED, 0, 0},
-    {MESSAGE_OPENED, 0, 0}, {MESSAGE_DRAIN, 0, 0},   {MESSAGE_LOGS, 1, 2},
+    {MESSAGE_OPENED, 0, 0}, {MESSAGE_DRAIN, 0, 0},   {MESSAGE_LOGS, 1, 2},    {MESSAGE_SPARE, 0, 0},
+    {MESSAGE_READY, 0, 0},  {MESSAGE_SPENT, 0, 0},   {MESSAGE_USED, 0, 0},    {MESSAGE_PROVEN, 0, 0},
+    {MESSAGE_UP, 0, 0},     {MESSAGE_SLOW, 0, 0},    {MESSAGE_RETIRE, 0, 0},  {MESSAGE_ACCEPT, 0, 0},
+    {MESSAGE_ALONE, 0, 0},  {MESSAGE_ASK, 0, 0},     {MESSAGE_LIVES, 0, 0},
 };
 
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
@@ -42,6 +45,8 @@ static struct message sample(enum message_kind kind, size_t text_len)
         .n = 0x80000000,
         .pid = -7,
         .status = INT32_MIN,
+        .soft = 0x05060708,
+        .hard = UINT32_MAX - 1,
         .cpu_us = UINT64_MAX,
         .max_rss_kib = 0x0102030405060708,
         .text_len = text_len,
@@ -60,6 +65,8 @@ static void assert_same(const struct message *a, const struct message *b)
     assert_int_equal(a->n, b->n);
     assert_int_equal(a->pid, b->pid);
     assert_int_equal(a->status, b->status);
+    assert_int_equal(a->soft, b->soft);
+    assert_int_equal(a->hard, b->hard);
     assert_true(a->cpu_us == b->cpu_us);
     assert_true(a->max_rss_kib == b->max_rss_kib);
     assert_int_equal(a->text_len, b->text_len);

@@ -1,5 +1,6 @@
 /*
- * Does a process of new settings serve? It is asked what it offers, on a connection of its own:
+ * Does a process of new settings serve? With `health`, it has to answer that request well. Else it is asked what it
+ * offers, on a connection of its own:
  *
  *     ASKING --> a byte of an answer                           it serves
  *            --> the connection ends, and the process lives    it serves: it has accepted, but knows no such question
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "fastcgi/health.h"
 #include "fastcgi/inside.h"
 
 enum {
@@ -25,6 +27,7 @@ enum {
 
 struct proof {
     struct peer *peer;
+    struct health_query *health; /* NULL: it is asked what it offers */
     int fd;
     struct event *reader, *writer;
     unsigned n_looks;
@@ -37,9 +40,12 @@ void proof_cancel(struct peer *peer)
     if (proof == NULL)
         return;
     peer->proof = NULL;
-    event_free(proof->reader);
-    event_free(proof->writer);
-    close(proof->fd);
+    if (proof->reader != NULL) {
+        event_free(proof->reader);
+        event_free(proof->writer);
+        close(proof->fd);
+    }
+    health_cancel(proof->health);
     free(proof);
 }
 
@@ -108,9 +114,11 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
         tell(proof->peer, strerror(errno));
 }
 
-void proof_begin(struct peer *peer)
+/* 0, or an errno. */
+static int ask_what_it_offers(struct proof *proof)
 {
     static const struct timeval look = {0, 1000 * LOOK_MS};
+    const struct peer *peer = proof->peer;
     struct event_base *base = peer->pool->options.base;
     int fd = socket(peer->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
@@ -119,15 +127,39 @@ void proof_begin(struct peer *peer)
 
         if (fd >= 0)
             close(fd);
-        tell(peer, strerror(error));
-        return;
+        return error;
     }
-    struct proof *proof = memory_zeroed(1, sizeof *proof);
-    peer->proof = proof;
-    proof->peer = peer;
     proof->fd = fd;
     proof->reader = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, proof);
     proof->writer = event_new(base, fd, EV_WRITE, on_writable, proof);
     event_add(proof->reader, &look);
     event_add(proof->writer, NULL);
+    return 0;
+}
+
+static void on_health(void *arg, bool is_well, const char *why)
+{
+    struct proof *proof = arg;
+
+    proof->health = NULL;
+    tell(proof->peer, is_well ? NULL : why);
+}
+
+void proof_begin(struct peer *peer)
+{
+    const struct fastcgi_pool *pool = peer->pool;
+    struct proof *proof = memory_zeroed(1, sizeof *proof);
+    int error = 0;
+
+    proof->peer = peer;
+    peer->proof = proof;
+    if (pool->config->health.path == NULL) {
+        error = ask_what_it_offers(proof);
+    } else {
+        proof->health = health_ask(pool->options.base, (const struct sockaddr *)&peer->address, peer->address_len,
+                                   pool->config->health.path, pool->config->start_timeout_ms, on_health, proof);
+        error = proof->health == NULL ? errno : 0;
+    }
+    if (error != 0)
+        tell(peer, strerror(error));
 }

@@ -145,7 +145,7 @@ static const struct key keys[] = {
     {IN_POOL("max_fails", count, max_fails), .preset = "3", RANGE("0", "32"), .only = FOR_SERVERS},
     {IN_POOL("fail_timeout", duration, fail_timeout_ms), .preset = "10s", RANGE("10ms", "1h"), .only = FOR_SERVERS},
     {IN_POOL("slow_start", duration, slow_start_ms), .preset = "0", RANGE("0", "1h"), .only = FOR_SERVERS},
-    {IN_POOL("health", health, health), .only = FOR_SERVERS},
+    {IN_POOL("health", health, health)},
     {IN_POOL("queue", count, queue), .preset = "256", RANGE("0", "100000")},
     {IN_POOL("queue_timeout", duration, queue_timeout_ms), .preset = "5s", RANGE("10ms", "1h")},
     {IN_POOL("request_terminate_timeout", duration, request_terminate_timeout_ms), .preset = "0", RANGE("0", "24h")},

@@ -21,7 +21,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "peer_play.h"
 
@@ -115,6 +117,17 @@ static bool is_any_paused(const struct play *play)
     for (unsigned i = 0; i < play->n_parts; i++)
         if (play->parts[i]->run != NULL && play->parts[i]->is.paused)
             return true;
+    return false;
+}
+
+/* Has it connected to one that died before it accepted? */
+static bool waits_for_next(const struct play *play, const struct peer *peer)
+{
+    const struct sockaddr_un *at = (const struct sockaddr_un *)&peer->address;
+
+    for (unsigned i = 0; peer->is.gone && i < PORT_PLACE; i++)
+        if (strcmp(at->sun_path, application_path(i)) == 0)
+            return !keeper_has_process(play, i);
     return false;
 }
 
@@ -215,7 +228,7 @@ static void check_rest(const struct play *play)
 
         const struct peer *peer = part->run != NULL ? ((const struct fastcgi_run *)part->run)->peer : NULL;
 
-        if (peer == NULL || peer->n_holding > 0) /* who is not read may have gone unseen */
+        if (peer == NULL || peer->n_holding > 0 || waits_for_next(play, peer)) /* not read, it may have gone unseen */
             continue;
         check_sent(part);
         if (!is_paused)

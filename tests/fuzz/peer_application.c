@@ -425,7 +425,8 @@ static bool listen_to(struct talk *talk)
 
 static bool accept_from(struct play *play, unsigned place)
 {
-    int fd = listeners[place] < 0 ? -1 : accept4(listeners[place], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    bool is_there = listeners[place] >= 0 && (!play->is_managed || keeper_has_process(play, place));
+    int fd = is_there ? accept4(listeners[place], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -1;
 
     if (fd < 0)
         return false;

@@ -182,9 +182,9 @@ void keeper_recall(struct play *play, uint8_t n)
 /* `n` slots are no longer on loan; of the debts, `n_settled` are paid by that. */
 static void take_back(struct keeper *keeper, unsigned n, unsigned n_settled)
 {
-    require(n <= keeper->n_lent);
+    require(n <= keeper->n_lent && n_settled <= keeper->n_recalled);
     keeper->n_lent -= n;
-    keeper->n_recalled -= n_settled < keeper->n_recalled ? n_settled : keeper->n_recalled;
+    keeper->n_recalled -= n_settled;
 }
 
 /* A process has ended. what: its place; bit 2: its connections are closed before the news; bit 3: its socket, too;
@@ -241,6 +241,11 @@ void keeper_say_alone(struct play *play, bool is_alone)
     play->is_alone = is_alone;
     play->keeper->knows_alone = false;
     say(play, &message, -1);
+}
+
+bool keeper_has_process(const struct play *play, unsigned place)
+{
+    return place < MAX_PROCESSES && play->keeper->processes[place].id != 0;
 }
 
 bool keeper_has_bad_ends(const struct play *play)
@@ -422,6 +427,38 @@ static unsigned n_peers_on_loan(const struct fastcgi_pool *pool)
     return pool->n_peers - n_gone;
 }
 
+static const struct peer *find_peer(const struct fastcgi_pool *pool, uint32_t id)
+{
+    const struct peer *peer;
+
+    TAILQ_FOREACH(peer, &pool->idle, next)
+    if (peer->id == id)
+        return peer;
+    TAILQ_FOREACH(peer, &pool->others, next)
+    if (peer->id == id)
+        return peer;
+    return NULL;
+}
+
+/* Who waits behind another's request does so until that has come to its end, and gets none meanwhile. */
+static void check_behind(const struct fastcgi_pool *pool)
+{
+    const struct peer *peer, *before;
+
+    TAILQ_FOREACH(peer, &pool->idle, next)
+    require(peer->behind == 0);
+    TAILQ_FOREACH(peer, &pool->others, next)
+    {
+        if (peer->behind == 0)
+            continue;
+        before = find_peer(pool, peer->behind);
+        require(before != NULL && before != peer && before->is.gone && before->n_runs + before->n_orphans > 0);
+        require(before->address_len == peer->address_len &&
+                memcmp(&before->address, &peer->address, peer->address_len) == 0);
+        require(peer->n_runs == 0 && peer->fd < 0 && peer->proof == NULL);
+    }
+}
+
 /* What was to be said of a process on loan, was. */
 static void check_process(const struct play *play, unsigned place)
 {
@@ -430,6 +467,9 @@ static void check_process(const struct play *play, unsigned place)
 
     if (!process->is_on_loan)
         return;
+    const struct peer *peer = find_peer(play->pool, process->id);
+    require(peer != NULL && !peer->is.gone && peer->is.asked == process->is_asked);
+    require(peer->is.retiring || !process->is_retiring);
     require(!process->is_new || board->served == process->served);
     require(process->is_spent || board->given < process->soft);
     require(process->hard == 0 || board->given <= process->hard);
@@ -447,6 +487,7 @@ void keeper_check(const struct play *play)
     if (pool->number >= 0 && (grows(play) || !play->is_alone))
         require((pool->queue.n > 0) == (keeper->last_wanted > 0));
     require(!play->is_managed || share->n_idle == pool->account.n_idle);
+    check_behind(pool);
     for (unsigned i = 0; i < MAX_PROCESSES; i++)
         check_process(play, i);
 }

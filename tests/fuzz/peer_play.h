@@ -190,6 +190,9 @@ void keeper_write_errors(struct play *play, uint8_t which, size_t len);
 /* Reads what the pool has said; returns whether there was anything. */
 bool keeper_turn(struct play *play);
 
+/* Is there anybody at the place who accepts? One who has connected to a process that died waits for the next. */
+bool keeper_has_process(const struct play *play, unsigned place);
+
 /* Has a process ended otherwise than in good order? */
 bool keeper_has_bad_ends(const struct play *play);
 

@@ -187,6 +187,30 @@ def test_application_that_never_answers_a_question(lab):
 
 
 @FRONTS
+def test_health_request(lab, fronts):
+    """New processes are taken when they answer it well, and not before."""
+    ill, well = (lab.file(f"root/{name}.php", f"<?php http_response_code({status}); echo getenv('AGE');")
+                 for name, status in (("ill", 500), ("well", 200)))
+    text = """
+        [site *]
+        root = {root}
+        [route *.php]
+        gateway = fastcgi
+        pool = php
+        [pool php]
+        command = php-cgi
+        pm.max_children = 1
+        """
+    server = lab.serve(text, fronts=fronts)
+    pids = wait_running(server, "php-cgi", 1)
+    assert "500" in expect_refused(lab, server, text + f"health = {ill}\nenv[AGE] = new\n", fronts=fronts)
+    assert server.running("php-cgi") == pids and server.get("/well.php").body == b""
+    expect_reloaded(lab, server, text + f"health = {well}\nenv[AGE] = new\n", fronts=fronts)
+    assert server.get("/well.php").body == b"new"
+    wait_gone(pids)
+
+
+@FRONTS
 def test_program_that_is_not_there(lab, fronts):
     """Found by the check of the file, or by the start of a script whose interpreter is missing."""
     server = lab.serve(COUNT + STATIC, fronts=fronts)

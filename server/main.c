@@ -228,7 +228,8 @@ static void print_help(void)
     for (int i = 0; i < N_OPTIONS; i++)
         printf("  -%c, --%s %-*s %s\n", options[i].option.val, options[i].option.name,
                (int)(14 - strlen(options[i].option.name)), options[i].argument, options[i].summary);
-    printf("\nThe manual: gatehouse(1), gatehouse.conf(5), gatehouse-http(7), gatehouse-gateways(7).\n");
+    printf("\nThe manual: gatehouse(1), gatehouse.conf(5), gatehouse-http(7), gatehouse-gateways(7),\n"
+           "gatehouse-status(7).\n");
 }
 
 static const struct command *find_command(const char *name)

@@ -295,7 +295,8 @@ void supply_decide(struct pool *pool)
     uint64_t due = next_due(pool, now);
     if (step.next_us < due)
         due = step.next_us;
-    if (view.n_waiting > 0 && step.n_start == 0 && pool->n_live < pool->capacity && due > LOOK_AGAIN_US)
+    if (view.n_waiting > 0 && step.n_start == 0 && pool->n_live < pool->capacity && !is_backing_off(pool) &&
+        due > LOOK_AGAIN_US)
         due = LOOK_AGAIN_US; /* a front may just have been between its queue and a process */
     if (due != POLICY_NEVER)
         set_timer(pool->review, due);

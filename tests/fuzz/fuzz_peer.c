@@ -46,6 +46,7 @@ enum {
     MAX_CONNECTIONS = 1000, /* more than the keeper lends */
     FAIL_TIMEOUT_MS = 1000,
     CONNECT_TIMEOUT_MS = 5000,
+    START_TIMEOUT_MS = 2000,
 };
 
 struct program {
@@ -509,9 +510,11 @@ static void do_slow(struct play *play, struct program *program)
         gateway_tell_slow(part, next_length(len));
 }
 
-/* SETTINGS, before anything else: bits 0-1 the process manager, bit 2 whether memory is limited, the rest: spare. */
+/* SETTINGS, before anything else: bits 0-1 the process manager, bit 2 whether memory is limited, bits 3-4 how many are to
+ * be spare, bit 5 whether a process is proven by a health request. */
 static void do_settings(struct play *play, struct program *program)
 {
+    static char path[] = "/ping";
     uint8_t what = next(program);
 
     if (play->n_parts > 0 || play->pool->n_peers > 0)
@@ -519,6 +522,7 @@ static void do_settings(struct play *play, struct program *program)
     play->config.pm = (enum pm)((what & 3) % 3);
     play->config.max_memory = what & 4;
     play->config.min_spare_servers = what >> 3 & 3;
+    play->config.health.path = what & 32 ? path : NULL;
 }
 
 typedef void operation(struct play *play, struct program *program);
@@ -583,6 +587,7 @@ static void start(struct play *play, uint8_t flags, uint8_t limits)
                                         .max_fails = 3,
                                         .fail_timeout_ms = FAIL_TIMEOUT_MS,
                                         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+                                        .start_timeout_ms = START_TIMEOUT_MS,
                                         .multiplex = (flags & MAY_MULTIPLEX) != 0};
     application_start(play->is_narrow);
     application_remote(play->is_port ? PORT_PLACE : 0, &servers[0]);

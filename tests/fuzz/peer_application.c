@@ -140,10 +140,12 @@ static void hear_begin(struct talk *talk, unsigned id, struct span content)
     struct asked *asked = memory_zeroed(1, sizeof *asked);
 
     require(!talk->is_question && id != 0 && find_asked(talk, id) == NULL);
-    require(content.len == 8 && content.at[2] == 1 && span_is(span_from(content, 3), (struct span){"\0\0\0\0\0", 5}));
+    require(content.len == 8 && (content.at[2] & ~1) == 0 &&
+            span_is(span_from(content, 3), (struct span){"\0\0\0\0\0", 5}));
     require(application_n_open(talk) < (talk->play->has_offered && talk->play->config.multiplex ? FASTCGI_LANES : 1));
     asked->id = (uint16_t)id;
     asked->role = (uint16_t)get16(content.at);
+    asked->is_kept = content.at[2] != 0;
     require(asked->role >= RECORD_RESPONDER && asked->role <= RECORD_FILTER);
     talk->asked = memory_resize(talk->asked, (talk->n_asked + 1) * sizeof *talk->asked);
     talk->asked[talk->n_asked++] = asked;
@@ -159,11 +161,25 @@ static void identify(struct talk *talk, struct asked *asked, struct span number)
         n = n * 10 + (unsigned)(number.at[i] - '0');
     require(n < talk->play->n_parts);
     struct part *part = talk->play->parts[n];
-    require((unsigned)asked->role == (unsigned)part->request.role + 1);
+    require((unsigned)asked->role == (unsigned)part->request.role + 1 && asked->is_kept);
     part->n_begun++;
     asked->part = part;
     part->talk = talk;
     part->asked = asked;
+}
+
+/* Of a process that is to be proven. It is alone on its connection. */
+static bool hear_health(struct talk *talk, const struct asked *asked, struct span name, struct span value)
+{
+    bool is_first = span_is(name, SPAN("SCRIPT_NAME"));
+
+    if (!talk->is_health && !is_first)
+        return false;
+    require(talk->play->config.health.path != NULL && talk->n_asked == 1);
+    require(asked->role == RECORD_RESPONDER && !asked->is_kept);
+    require(is_first != talk->is_health && (!is_first || span_is(value, SPAN("/ping"))));
+    talk->is_health = true;
+    return true;
 }
 
 static void hear_pair(struct talk *talk, struct asked *asked, struct span name, struct span value)
@@ -171,6 +187,8 @@ static void hear_pair(struct talk *talk, struct asked *asked, struct span name, 
     struct span expected_name, expected_value;
     bool is_sent_out = false;
 
+    if (asked->n_pairs == 0 && hear_health(talk, asked, name, value))
+        return;
     if (asked->n_pairs == 0) {
         require(span_is(name, SPAN("RUN_NUMBER")));
         identify(talk, asked, value);
@@ -194,8 +212,8 @@ static void hear_params(struct talk *talk, struct asked *asked, struct span cont
         require(result == 0);
         return;
     }
-    require(asked->part != NULL);
-    while (gateway_variable(asked->part, asked->n_pairs++, &name, &value, &is_sent_out))
+    require(asked->part != NULL || talk->is_health);
+    while (!talk->is_health && gateway_variable(asked->part, asked->n_pairs++, &name, &value, &is_sent_out))
         require(!is_sent_out);
     asked->stage = IN_STDIN;
 }
@@ -205,6 +223,11 @@ static void hear_stdin(struct asked *asked, struct span content)
     struct part *part = asked->part;
 
     require(asked->stage == IN_STDIN);
+    if (part == NULL) {
+        require(content.len == 0);
+        asked->stage = ASKED_ALL;
+        return;
+    }
     require(pattern_is(content, part->number, asked->n_stdin));
     asked->n_stdin += content.len;
     require(asked->n_stdin <= part->n_fed);

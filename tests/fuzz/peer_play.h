@@ -114,6 +114,7 @@ void gateway_free(struct play *play);
 struct asked {
     uint16_t id;
     uint16_t role;
+    bool is_kept; /* the connection may be kept */
     enum { IN_PARAMS, IN_STDIN, IN_DATA, ASKED_ALL } stage;
     struct part *part; /* NULL until the first pair has told */
     unsigned n_pairs;
@@ -136,6 +137,7 @@ struct talk {
     int fd;           /* -1: closed by the application */
     bool has_ended;   /* the pool has closed its end */
     bool is_question; /* what does it offer? */
+    bool is_health;   /* does it serve? */
     struct buffer heard;
     struct asked **asked;
     unsigned n_asked;

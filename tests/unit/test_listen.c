@@ -28,7 +28,7 @@ struct trial {
     int fds[2];
 };
 
-static const struct listen_known none = {0};
+static struct listen_known none;
 
 static int begin(void **state)
 {
@@ -81,7 +81,7 @@ static void put(char *text)
     assert_int_equal(putenv(text), 0);
 }
 
-static void open_with(const struct trial *trial, const struct listen_known *known, int fds[2])
+static void open_with(const struct trial *trial, struct listen_known *known, int fds[2])
 {
     assert_int_equal(
         listen_open(&trial->addresses, &(struct config_user){.uid = getuid(), .gid = getgid()}, known, fds), 0);
@@ -150,6 +150,24 @@ static void test_by_what_it_is_bound_to(void **state)
     listen_forget(&known, false);
 }
 
+/* Of two with a port that is to be chosen, each gets its own. */
+static void test_each_is_known_once(void **state)
+{
+    struct trial *trial = *state;
+    struct config_address same[] = {trial->at[0], trial->at[0]};
+    struct config_addresses twice = {same, 2};
+    struct listen_known known = {0};
+    int fds[2];
+
+    listen_know(&known, &trial->addresses, trial->fds);
+    open_with(&(struct trial){.addresses = twice}, &known, fds);
+    assert_true(is_same_socket(fds[0], trial->fds[0]));
+    assert_false(is_same_socket(fds[1], trial->fds[0]));
+    close(fds[0]);
+    close(fds[1]);
+    listen_forget(&known, false);
+}
+
 /* What is no listening socket of ours is passed over: the variable may come from anywhere. */
 static void test_what_is_not_inherited(void **state)
 {
@@ -197,6 +215,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_know, begin, end),
         cmocka_unit_test_setup_teardown(test_bequeath_and_inherit, begin, end),
         cmocka_unit_test_setup_teardown(test_by_what_it_is_bound_to, begin, end),
+        cmocka_unit_test_setup_teardown(test_each_is_known_once, begin, end),
         cmocka_unit_test_setup_teardown(test_what_is_not_inherited, begin, end),
         cmocka_unit_test_setup_teardown(test_close_keeps_what_is_kept, begin, end),
     };

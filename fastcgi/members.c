@@ -160,6 +160,10 @@ static bool add(struct servers *servers, const struct config_remote *remote, con
     application->limit = remote->max_connections > 0 ? remote->max_connections : servers->pool->config->max_connections;
     application->as.level = address->level + (remote->is_backup ? BACKUP_LEVEL : 0);
     application->as.weight = address->weight > 0 ? address->weight : remote->weight > 0 ? remote->weight : 1;
+    if (application->row != NULL) {
+        atomic_store(&application->row->limit, application->limit);
+        atomic_store(&application->row->weight, application->as.weight);
+    }
     servers_note(application, NULL);
     return is_new;
 }

@@ -36,6 +36,8 @@ struct seat_row {
 
     _Atomic uint32_t pool;  /* its number; the rest is for those who look on */
     _Atomic uint32_t state; /* enum seat_state */
+    _Atomic uint32_t limit; /* of connections, over all fronts */
+    _Atomic uint32_t weight;
     _Atomic uint64_t since_us;
     _Atomic uint64_t n_requests, n_failures; /* answered; failures that count, see gatehouse.conf(5) */
     _Atomic uint32_t version;                /* of the texts: see scoreboard_read() */

@@ -15,7 +15,10 @@
 #include "log.h"
 #include "site/status_inside.h"
 
-enum { NONCE = 32 }; /* hexadecimal digits */
+enum {
+    NONCE = 32,       /* hexadecimal digits */
+    TOLD_SERVERS = 8, /* that a pool is not ready for want of */
+};
 
 /* ---- who may see them ---- */
 
@@ -133,31 +136,106 @@ static void answer_health(struct status *status, struct exchange *exchange, stru
 }
 
 /* A pool whose manager keeps some processes must have one. */
-static bool is_ready(const struct view_pool *pool)
+/* How long one of its servers is passed over; 0: this front does not know the pool. */
+static uint64_t fail_timeout_us(const struct status *status, const struct view_pool *pool)
+{
+    for (size_t i = 0; status->config != NULL && i < status->config->n_pools; i++)
+        if (strcmp(status->config->pools[i]->name, pool->about.name) == 0)
+            return status->config->pools[i]->fail_timeout_ms * 1000;
+    return 0;
+}
+
+/* Only a request can tell whether one that was passed over for long enough is back. If nobody sends any while we are
+ * not ready, it has to be ready for them. */
+static bool may_serve(const struct view_server *server, uint64_t now_us, uint64_t timeout_us)
+{
+    if (server->state == SEAT_UP)
+        return true;
+    return (server->state == SEAT_DOWN || server->state == SEAT_TRYING) && timeout_us > 0 &&
+           now_us > server->since_us && now_us - server->since_us >= timeout_us;
+}
+
+/* It has servers that requests may be for, and all of them are down. */
+static bool has_lost_servers(const struct view *view, const struct status *status, const struct view_pool *pool)
+{
+    uint64_t timeout_us = fail_timeout_us(status, pool);
+    unsigned n_down = 0;
+
+    for (unsigned i = 0; i < pool->n_servers; i++) {
+        const struct view_server *server = &view->servers[pool->first_server + i];
+
+        if (may_serve(server, view->now_us, timeout_us))
+            return false;
+        n_down += server->state != SEAT_LEAVING;
+    }
+    return n_down > 0;
+}
+
+/* "all servers are down: 10.0.0.1:9000: Connection refused; 10.0.0.2:9000: ..." */
+static void write_lost_servers(struct buffer *to, const struct view *view, const struct view_pool *pool)
+{
+    unsigned n = 0;
+
+    buffer_append_span(to, SPAN("all servers are down"));
+    for (unsigned i = 0; i < pool->n_servers; i++) {
+        const struct view_server *server = &view->servers[pool->first_server + i];
+
+        if (server->state == SEAT_LEAVING || n++ >= TOLD_SERVERS)
+            continue;
+        buffer_append_span(to, n == 1 ? SPAN(": ") : SPAN("; "));
+        log_escape(to, span_of(server->address));
+        buffer_append_span(to, SPAN(": "));
+        log_escape(to, span_of(server->why[0] != '\0' ? server->why : "its cause is not known"));
+    }
+    if (n > TOLD_SERVERS)
+        buffer_printf(to, "; and %u more", n - TOLD_SERVERS);
+}
+
+static bool lacks_processes(const struct view_pool *pool)
 {
     bool keeps_some = pool->about.pm == PM_STATIC || (pool->about.pm == PM_DYNAMIC && pool->about.start_servers > 0);
 
-    return !pool->is_down && !(status_has_processes(pool) && keeps_some && pool->about.n_live == 0);
+    return status_has_processes(pool) && keeps_some && pool->about.n_live == 0;
 }
 
-bool status_write_ready(struct buffer *to, const struct view *view)
+/* Why it cannot serve; nothing if it can. */
+static void write_why(struct buffer *to, const struct view *view, const struct status *status,
+                      const struct view_pool *pool)
 {
+    const char *down_why = pool->about.down_why;
+
+    if (pool->is_down) {
+        buffer_append_span(to, SPAN("down: "));
+        log_escape(to, span_of(down_why[0] != '\0' ? down_why : "nothing can be started; the error log says why"));
+    } else if (lacks_processes(pool)) {
+        buffer_append_span(to, SPAN("has no process yet"));
+    } else if (has_lost_servers(view, status, pool)) {
+        write_lost_servers(to, view, pool);
+    }
+}
+
+bool status_write_ready(struct buffer *to, const struct view *view, const struct status *status)
+{
+    struct buffer why = {0};
+
     if (view->is_draining)
         buffer_append_span(to, SPAN("the server is draining\n"));
     for (unsigned i = 0; i < view->n_pools; i++) {
         const struct view_pool *pool = &view->pools[i];
-        const char *why = !pool->is_down                    ? "has no process yet"
-                          : pool->about.down_why[0] != '\0' ? pool->about.down_why
-                                                            : "nothing can be started; the error log says why";
 
-        if (!status_is_pool(pool) || !pool->about.is_current || is_ready(pool))
+        if (!status_is_pool(pool) || !pool->about.is_current)
+            continue;
+        buffer_clear(&why);
+        write_why(&why, view, status, pool);
+        if (buffer_len(&why) == 0)
             continue;
         buffer_append_span(to, SPAN("pool "));
         log_escape(to, span_of(pool->about.name));
-        buffer_append_span(to, pool->is_down ? SPAN(": down: ") : SPAN(": "));
-        log_escape(to, span_of(why));
+        buffer_append_span(to, SPAN(": "));
+        buffer_append_span(to, buffer_span(&why));
         buffer_append_span(to, SPAN("\n"));
     }
+    buffer_free(&why);
     if (buffer_len(to) > 0)
         return false;
     buffer_append_span(to, SPAN("ready\n"));
@@ -168,7 +246,7 @@ static void answer_readiness(struct status *status, struct exchange *exchange, s
 {
     struct view *view = view_read(status->scoreboard);
 
-    begin(exchange, status_write_ready(body, view) ? 200 : 503, SPAN("text/plain; charset=utf-8"));
+    begin(exchange, status_write_ready(body, view, status) ? 200 : 503, SPAN("text/plain; charset=utf-8"));
     view_free(view);
 }
 
@@ -249,13 +327,13 @@ bool status_answers(struct status *status, struct exchange *exchange)
 {
     if (status == NULL || exchange->head.form == TARGET_ASTERISK)
         return false;
-    struct span prefix = span_of(status->server->status), path = exchange->uri.path;
+    struct span prefix = span_of(status->config->server.status), path = exchange->uri.path;
 
     if (!span_starts(path, prefix))
         return false;
     exchange->record.gateway = SPAN("status");
     exchange->record.route = prefix;
-    if (!status_may_see(&status->server->status_allow, exchange_peer(exchange)))
+    if (!status_may_see(&status->config->server.status_allow, exchange_peer(exchange)))
         exchange_fail(exchange, 403, 0);
     else
         find(status, exchange, span_from(path, prefix.len));
@@ -288,7 +366,7 @@ struct status *status_create(const struct status_options *options)
     struct status *status = memory_zeroed(1, sizeof *status);
 
     status->base = options->base;
-    status->server = &config->server;
+    status->config = config;
     status->scoreboard = options->scoreboard;
     status->front = options->front;
     status->routes = memory_zeroed(config->n_routes + 1, sizeof *status->routes);

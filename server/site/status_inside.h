@@ -19,7 +19,7 @@ struct status_route {
 
 struct status {
     struct event_base *base;
-    const struct config_server *server;
+    const struct config *config;
     const struct scoreboard *scoreboard;
     unsigned front;
     struct status_route *routes;
@@ -36,7 +36,7 @@ void status_write_requests(struct buffer *to, const struct status *status);
 void status_write_metrics(struct buffer *to, const struct view *view, const struct status *status);
 
 /* Returns whether all is ready; the text says what is not. */
-bool status_write_ready(struct buffer *to, const struct view *view);
+bool status_write_ready(struct buffer *to, const struct view *view, const struct status *status);
 
 /* ---- the page: status_page.c, status_parts.c ---- */
 
@@ -63,10 +63,19 @@ extern const char status_style[], status_script[];
 /* How a pool's slots are managed: "static", "dynamic", "ondemand", "cgi", "servers". */
 const char *status_manager(const struct view_pool *pool);
 
+/* "up", "down", "trying", "leaving". */
+const char *status_server_state(const struct view_server *server);
+
 /* Are the pool's slots processes of ours? */
 static inline bool status_has_processes(const struct view_pool *pool)
 {
     return pool->about.kind == 0;
+}
+
+/* Are they connections to servers? */
+static inline bool status_has_servers(const struct view_pool *pool)
+{
+    return pool->about.kind == 2;
 }
 
 /* Requests have to wait for their turn in it: it is no mere route. */

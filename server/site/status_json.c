@@ -24,6 +24,16 @@ const char *status_manager(const struct view_pool *pool)
     return pool->about.kind == 1 ? "cgi" : "servers";
 }
 
+const char *status_server_state(const struct view_server *server)
+{
+    static const char *const words[] = {
+        [SEAT_UP] = "up",    [SEAT_DOWN] = "down",       [SEAT_TRYING] = "trying",
+        [SEAT_ILL] = "down", [SEAT_LEAVING] = "leaving",
+    };
+
+    return words[server->state];
+}
+
 static uint64_t seconds(uint64_t us)
 {
     return us / 1000000;
@@ -111,6 +121,40 @@ static void write_processes(struct buffer *to, const struct view *view, const st
         if (i > 0)
             buffer_append_span(to, SPAN(","));
         write_process(to, view, &view->processes[pool->first_process + i]);
+    }
+    buffer_append_span(to, SPAN("]"));
+}
+
+/* ---- servers ---- */
+
+static void write_remote(struct buffer *to, const struct view *view, const struct view_server *server)
+{
+    buffer_append_span(to, SPAN("{\"address\":"));
+    text_json(to, server->address);
+    buffer_printf(to, ",\"state\":\"%s\",\"state since\":", status_server_state(server));
+    if (server->since_us != 0)
+        buffer_printf(to, U64, seconds(age(view, server->since_us)));
+    else
+        buffer_append_span(to, SPAN("null"));
+    buffer_printf(to,
+                  ",\"connections\":" U64 ",\"idle connections\":" U64 ",\"limit\":%u,\"weight\":%u"
+                  ",\"requests\":" U64 ",\"failures\":" U64 ",\"last failure\":",
+                  server->n_connections, server->n_idle, server->limit, server->weight, server->n_requests,
+                  server->n_failures);
+    if (server->why[0] != '\0')
+        text_json(to, server->why);
+    else
+        buffer_append_span(to, SPAN("null"));
+    buffer_append_span(to, SPAN("}"));
+}
+
+static void write_remotes(struct buffer *to, const struct view *view, const struct view_pool *pool)
+{
+    buffer_append_span(to, SPAN(",\"servers\":["));
+    for (unsigned i = 0; i < pool->n_servers; i++) {
+        if (i > 0)
+            buffer_append_span(to, SPAN(","));
+        write_remote(to, view, &view->servers[pool->first_server + i]);
     }
     buffer_append_span(to, SPAN("]"));
 }
@@ -212,6 +256,8 @@ static void write_pool(struct buffer *to, const struct view *view, const struct 
     write_ends(to, pool);
     write_saturation(to, view, pool);
     write_processes(to, view, pool);
+    if (status_has_servers(pool))
+        write_remotes(to, view, pool);
     buffer_append_span(to, SPAN("}"));
 }
 

@@ -221,6 +221,74 @@ static void write_family(struct buffer *to, const struct view *view, const struc
     }
 }
 
+/* ---- servers of pools ---- */
+
+/* Of one server; false: there is no such sample of it. */
+typedef bool take_server(const struct view_server *server, uint64_t *value_out);
+
+/* One that is about to go is not missed. */
+static bool take_server_up(const struct view_server *server, uint64_t *value_out)
+{
+    *value_out = server->state == SEAT_UP;
+    return server->state != SEAT_LEAVING;
+}
+
+static bool take_server_connections(const struct view_server *server, uint64_t *value_out)
+{
+    *value_out = server->n_connections;
+    return true;
+}
+
+static bool take_server_requests(const struct view_server *server, uint64_t *value_out)
+{
+    *value_out = server->n_requests;
+    return true;
+}
+
+static bool take_server_failures(const struct view_server *server, uint64_t *value_out)
+{
+    *value_out = server->n_failures;
+    return true;
+}
+
+static const struct {
+    const char *name, *type, *help;
+    take_server *take;
+} server_families[] = {
+    {"server_up", "gauge", "A server of a pool gets requests.", take_server_up},
+    {"server_connections", "gauge", "Connections to it.", take_server_connections},
+    {"server_requests", "counter", "Requests that it has answered.", take_server_requests},
+    {"server_failures", "counter", "Its failures.", take_server_failures},
+};
+
+static void write_server_family(struct buffer *to, const struct view *view, const struct view_pool *pool, size_t family)
+{
+    bool is_counter = server_families[family].type[0] == 'c';
+    uint64_t value;
+
+    for (unsigned i = 0; i < pool->n_servers; i++) {
+        const struct view_server *server = &view->servers[pool->first_server + i];
+
+        if (!server_families[family].take(server, &value))
+            continue;
+        buffer_printf(to, "gatehouse_%s%s", server_families[family].name, is_counter ? "_total" : "");
+        write_pool_labels(to, pool);
+        buffer_append_span(to, SPAN(",server=\""));
+        text_label(to, server->address);
+        buffer_printf(to, "\"} " U64 "\n", value);
+    }
+}
+
+static void write_servers(struct buffer *to, const struct view *view)
+{
+    for (size_t family = 0; family < sizeof server_families / sizeof *server_families; family++) {
+        begin(to, server_families[family].name, server_families[family].type, server_families[family].help);
+        for (unsigned i = 0; i < view->n_pools; i++)
+            if (view->pools[i].about.is_current)
+                write_server_family(to, view, &view->pools[i], family);
+    }
+}
+
 /* ---- phases ---- */
 
 static void write_route_labels(struct buffer *to, const struct status_route *route, const char *phase)
@@ -288,6 +356,7 @@ void status_write_metrics(struct buffer *to, const struct view *view, const stru
     write_server(to, view);
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
         write_family(to, view, &families[i]);
+    write_servers(to, view);
     write_phases(to, status);
     buffer_append_span(to, SPAN("# EOF\n"));
 }

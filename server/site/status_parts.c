@@ -203,6 +203,44 @@ static void write_cells(struct buffer *to, const struct view *view, const struct
     buffer_append_span(to, SPAN("</ul>\n"));
 }
 
+/* ---- servers ---- */
+
+static void write_server_cell(struct buffer *to, const struct view *view, const struct view_server *server)
+{
+    const char *word = status_server_state(server);
+
+    buffer_printf(to, "<li class=\"%s\" title=\"server ", word);
+    text_html(to, server->address);
+    buffer_printf(to, ", %s", word);
+    if (server->since_us != 0) {
+        buffer_append_span(to, SPAN(" for "));
+        text_duration(to, since(view->now_us, server->since_us));
+    }
+    buffer_printf(to, "; " U64 " connections of %u, weight %u, " U64 " requests, " U64 " failures",
+                  server->n_connections, server->limit, server->weight, server->n_requests, server->n_failures);
+    if (server->why[0] != '\0') {
+        buffer_append_span(to, SPAN("; last failure: "));
+        text_html(to, server->why);
+    }
+    buffer_printf(to, "\"><b>%s · " U64 " busy</b>", word, since(server->n_connections, server->n_idle));
+    text_html(to, server->address);
+    buffer_append_span(to, SPAN("</li>\n"));
+}
+
+static void write_server_cells(struct buffer *to, const struct view *view, const struct view_pool *pool)
+{
+    unsigned shown = least(pool->n_servers, MOST_CELLS);
+
+    if (shown == 0)
+        return;
+    buffer_append_span(to, SPAN("<h3>Servers</h3><ul class=\"cells servers\">\n"));
+    for (unsigned i = 0; i < shown; i++)
+        write_server_cell(to, view, &view->servers[pool->first_server + i]);
+    if (pool->n_servers > shown)
+        buffer_printf(to, "<li class=\"free\"><b>and %u more</b></li>\n", pool->n_servers - shown);
+    buffer_append_span(to, SPAN("</ul>\n"));
+}
+
 /* ---- pictures ---- */
 
 static unsigned part_of_bar(uint64_t n, uint64_t all)
@@ -393,6 +431,7 @@ static void write_pool(struct buffer *to, const struct view *view, const struct 
 {
     write_title(to, pool);
     write_cells(to, view, pool);
+    write_server_cells(to, view, pool);
     buffer_append_span(to, SPAN("<div class=\"pictures\">\n"));
     write_queue(to, pool);
     write_waits(to, pool);

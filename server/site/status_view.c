@@ -369,6 +369,115 @@ static void join(struct view *view)
     }
 }
 
+/* ---- servers ---- */
+
+/* False: nobody is there, or nobody that can be told from others. */
+static bool read_server(const struct seat_row *row, bool is_draining, struct view_server *server)
+{
+    struct seat_row copy;
+    uint64_t key = row->key;
+
+    if (key == 0 || key == SEAT_NOBODY || !scoreboard_read(&row->version, row, &copy, sizeof copy) || copy.key != key)
+        return false;
+    *server = (struct view_server){
+        .pool = copy.pool,
+        .state = copy.state > SEAT_LEAVING || is_draining ? SEAT_LEAVING : (enum seat_state)copy.state,
+        .since_us = copy.since_us,
+        .limit = copy.limit,
+        .weight = copy.weight,
+        .n_connections = copy.n_connections,
+        .n_idle = copy.n_idle,
+        .n_requests = copy.n_requests,
+        .n_failures = copy.n_failures,
+    };
+    memcpy(server->address, copy.address, sizeof server->address - 1);
+    memcpy(server->why, copy.why, sizeof server->why - 1);
+    return server->address[0] != '\0';
+}
+
+/* Rows of one address in one pool are of one key, but for what a hostile front writes. */
+static int by_address(const void *a, const void *b)
+{
+    const struct view_server *one = a, *other = b;
+
+    if (one->pool != other->pool)
+        return one->pool < other->pool ? -1 : 1;
+    return strcmp(one->address, other->address);
+}
+
+/* Each front has noted what it has met itself: the newest word is the best. That a front leaves it is no news of it. */
+static void add_server(struct view_server *to, const struct view_server *more)
+{
+    bool is_better = (to->state == SEAT_LEAVING) == (more->state == SEAT_LEAVING) ? more->since_us > to->since_us
+                                                                                  : to->state == SEAT_LEAVING;
+
+    to->n_connections += more->n_connections;
+    to->n_idle += more->n_idle;
+    to->n_requests += more->n_requests;
+    to->n_failures += more->n_failures;
+    if (is_better) {
+        to->state = more->state;
+        to->since_us = more->since_us;
+        to->limit = more->limit;
+        to->weight = more->weight;
+    }
+    if (more->why[0] != '\0' && (is_better || to->why[0] == '\0'))
+        memcpy(to->why, more->why, sizeof to->why);
+}
+
+static void sum_servers(struct view *view)
+{
+    unsigned n = 0;
+
+    if (view->n_servers == 0)
+        return;
+    qsort(view->servers, view->n_servers, sizeof *view->servers, by_address);
+    for (unsigned i = 1; i < view->n_servers; i++) {
+        if (by_address(&view->servers[n], &view->servers[i]) == 0)
+            add_server(&view->servers[n], &view->servers[i]);
+        else
+            view->servers[++n] = view->servers[i];
+    }
+    view->n_servers = n + 1;
+}
+
+static void read_servers(struct view *view, const struct scoreboard *scoreboard)
+{
+    const struct seat_board *seats = &scoreboard->seats;
+    size_t room = 0;
+
+    for (unsigned i = 0; i < n_fronts(scoreboard); i++) {
+        bool is_draining = front_at(scoreboard, i)->is_draining != 0;
+
+        if (seats->fronts[i] == 0)
+            continue;
+        for (unsigned k = 0; k < SEAT_ROWS; k++) {
+            if (view->n_servers == room) {
+                room = room > 0 ? 2 * room : 16;
+                view->servers = memory_resize(view->servers, room * sizeof *view->servers);
+            }
+            view->n_servers += read_server(&seats->rows[i][k], is_draining, &view->servers[view->n_servers]);
+        }
+    }
+    sum_servers(view);
+}
+
+static void join_servers(struct view *view)
+{
+    unsigned next = 0;
+
+    for (unsigned i = 0; i < view->n_pools; i++) {
+        struct view_pool *pool = &view->pools[i];
+
+        while (next < view->n_servers && view->servers[next].pool < pool->number)
+            next++;
+        pool->first_server = next;
+        while (next < view->n_servers && view->servers[next].pool == pool->number)
+            next++;
+        pool->n_servers = pool->about.kind == 2 ? next - pool->first_server : 0;
+    }
+}
+
 /* ---- all of it ---- */
 
 struct view *view_read(const struct scoreboard *scoreboard)
@@ -391,8 +500,10 @@ struct view *view_read(const struct scoreboard *scoreboard)
     for (unsigned i = 0; i < n_fronts(scoreboard); i++)
         read_front(view, front_at(scoreboard, i), i);
     read_processes(view, scoreboard);
+    read_servers(view, scoreboard);
     read_pools(view, scoreboard);
     join(view);
+    join_servers(view);
     return view;
 }
 
@@ -401,6 +512,7 @@ void view_free(struct view *view)
     free(view->fronts);
     free(view->pools);
     free(view->processes);
+    free(view->servers);
     free(view);
 }
 

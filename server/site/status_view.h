@@ -49,6 +49,17 @@ struct view_waits {
 /* The last has no end: UINT32_MAX. */
 extern const uint32_t view_bins_us[VIEW_BINS];
 
+/* A server of a pool, as the fronts know it. */
+struct view_server {
+    unsigned pool;                   /* number */
+    char address[120], why[120];     /* why: its last failure; empty: none */
+    enum seat_state state;           /* as it was noted last; SEAT_LEAVING: fronts that drain alone have it */
+    uint64_t since_us;               /* it is in it; 0: it never was in another */
+    uint32_t limit, weight;          /* limit: of connections, over all fronts */
+    uint64_t n_connections, n_idle;  /* now */
+    uint64_t n_requests, n_failures; /* of the fronts that are here */
+};
+
 struct view_pool {
     unsigned number;
     struct scoreboard_pool about; /* its texts have an end */
@@ -60,6 +71,7 @@ struct view_pool {
     uint64_t full_unix_us;               /* when it was last full; 0: never */
     char full_text[2040];                /* and what held it then */
     unsigned first_process, n_processes; /* its part of view.processes */
+    unsigned first_server, n_servers;    /* ... and of view.servers */
 };
 
 struct view {
@@ -73,6 +85,8 @@ struct view {
     unsigned n_pools;
     struct view_process *processes; /* by pool */
     unsigned n_processes;
+    struct view_server *servers; /* by pool, then by address */
+    unsigned n_servers;
 };
 
 /* Reads it all; to be freed by view_free(). */

@@ -510,8 +510,8 @@ static void do_slow(struct play *play, struct program *program)
         gateway_tell_slow(part, next_length(len));
 }
 
-/* SETTINGS, before anything else: bits 0-1 the process manager, bit 2 whether memory is limited, bits 3-4 how many are to
- * be spare, bit 5 whether a process is proven by a health request. */
+/* SETTINGS, before anything else: bits 0-1 the process manager, bit 2 whether memory is limited, bits 3-4 how many are
+ * to be spare, bit 5 whether a process is proven by a health request. */
 static void do_settings(struct play *play, struct program *program)
 {
     static char path[] = "/ping";

@@ -195,7 +195,8 @@ static void on_ended(void *arg, const struct run_result *result)
     bool opens = (part->policy & 128) != 0 && !part->play->is_closing;
 
     require(!part->is.opening && !part->is.stopping && !part->is.ended);
-    require(result->why != NULL && result->cause <= RUN_BROKEN);
+    require(result->why != NULL && result->cause <= RUN_TIMEOUT);
+    require(result->cause != RUN_TIMEOUT || (part->play->is_port && !has_answer(part)));
     require((result->cause == RUN_STOPPED) == (part->is.stopped || part->play->is_closing));
     require(result->cause != RUN_COMPLETE || part->is.granted);
     if (strcmp(result->why, "its process has ended within the request") == 0)

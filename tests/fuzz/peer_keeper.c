@@ -24,7 +24,8 @@ struct process {
     bool is_new, is_untried;     /* READY, or PROVEN, has not come */
     bool is_spent;               /* SPENT has come, or was not asked for */
     uint32_t soft, hard, served; /* of this loan; how many it had answered before */
-    uint64_t used_us;            /* when USED came last */
+    uint64_t lent_us;
+    unsigned n_used; /* how often USED has come, of this loan */
 };
 
 struct keeper {
@@ -121,7 +122,6 @@ static void start(struct play *play, struct process *process, uint8_t what)
     process->hard = process->soft != 0 ? process->soft + (what >> 7) : 0;
     process->is_retiring = false;
     process->is_spent = process->soft == 0;
-    process->used_us = 0;
 }
 
 static void lend_process(struct play *play, unsigned place, uint8_t what)
@@ -141,6 +141,8 @@ static void lend_process(struct play *play, unsigned place, uint8_t what)
     process->errors = fds[1];
     process->is_on_loan = true;
     process->is_asked = false;
+    process->lent_us = clock_us();
+    process->n_used = 0;
     process->served = play->scoreboard->processes[process->id].served;
     message.id = message.n = process->id;
     message.status = process->is_untried ? LOAN_UNTRIED : process->is_new ? LOAN_NEW : LOAN_READY;
@@ -326,10 +328,9 @@ static void take_spent(struct play *play, struct process *process)
 
 static void take_used(struct play *play, struct process *process)
 {
-    uint64_t now = clock_us();
+    uint64_t most = 1 + (clock_us() - process->lent_us) / FASTCGI_MEASURE_US;
 
-    require(play->config.max_memory > 0 && now - process->used_us >= FASTCGI_MEASURE_US);
-    process->used_us = now;
+    require(play->config.max_memory > 0 && ++process->n_used <= most);
 }
 
 static void take_proven(struct process *process, const struct message *message)

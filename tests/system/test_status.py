@@ -1,5 +1,6 @@
 """The status pages: what they say against traffic that is known, while every process is busy, and who may see them."""
 
+import errno
 import itertools
 import json
 import math
@@ -13,6 +14,7 @@ import pytest
 
 from client import Client, Closed
 from processes import is_alive, wait_for
+from remote import App
 
 SITE = """
     [site *]
@@ -40,6 +42,19 @@ SATURATED = SITE + """
     pm.max_children = 4
     queue = 600
     queue_timeout = 60s
+"""
+
+SERVERS = """
+    [site *]
+    root = {root}
+    [route /app/*]
+    gateway = fastcgi
+    pool = app
+    [pool app]
+    balance = round_robin
+    max_fails = 1
+    fail_timeout = 10m
+    max_connections = 64
 """
 
 FPM = ["pool", "process manager", "start time", "start since", "accepted conn", "listen queue", "max listen queue",
@@ -79,6 +94,30 @@ def start(server, target):
     client = server.connect()
     client.send_request("GET", target)
     return client
+
+
+@pytest.fixture
+def app(lab):
+    """An application that runs already. It ends with the test, after the server."""
+    one = App("app")
+    yield one
+    one.release()
+    for server in lab.servers:
+        if not getattr(server, "is_ended", False):
+            server.stop()
+    one.stop()
+
+
+@pytest.fixture
+def dead():
+    """An address where nobody listens, and nobody else can."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def servers_of(server):
+    return {one["address"]: one for one in pool_of(server, "app")["servers"]}
 
 
 # What is there.
@@ -179,6 +218,97 @@ def test_cgi_programs(lab):
         client.socket.recv(1)
     assert clients[2].read().status == 200
     wait_for(lambda: pool_of(server, "* /cgi-bin/*")["active processes"] == 0, "the end of all")
+
+
+# Servers.
+
+def hold_at_both_fronts(server):
+    """Requests that wait for the application, so many that each of two fronts has some."""
+    clients = []
+    while len({one["front"] for one in requests_of(server)}) < 2:
+        assert len(clients) < 60, "one front gets them all"
+        clients.append(start(server, "/app/hold"))
+        wait_for(lambda: len(requests_of(server)) == len(clients), "it to be in flight")
+    return clients
+
+
+def test_servers(lab, app, dead):
+    """One of two is not there. What is told of them is the sum over both fronts."""
+    lines = ["multiplex = off",  # no connections for questions
+             f"server = {app.address} weight=2 max_connections=50", f"server = {dead}"]
+    server = lab.serve(SERVERS + "\n".join(lines), fronts=2)
+    assert {one["state"] for one in servers_of(server).values()} == {"up"}, "nobody has tried yet"
+    for _ in range(20):
+        assert server.get("/app/").text == "app"
+    n_answered = 20
+    app.gate.clear()
+    clients = hold_at_both_fronts(server)
+    app.wait_requests(n_answered + len(clients))
+    servers = servers_of(server)
+    assert set(servers) == {app.address, dead}
+    up, down = servers[app.address], servers[dead]
+    assert up["state"] == "up" and up["failures"] == 0 and up["last failure"] is None and up["state since"] is None
+    assert up["requests"] == n_answered
+    assert (up["limit"], up["weight"], down["limit"], down["weight"]) == (50, 2, 64, 1)
+    assert up["connections"] - up["idle connections"] == len(clients) == len(app.held)
+    assert down["state"] == "down" and down["last failure"] == os.strerror(errno.ECONNREFUSED)
+    assert 1 <= down["failures"] <= 2, "each front finds out once"
+    assert down["requests"] == down["connections"] == 0 and down["state since"] is not None
+    app.release()
+    for client in clients:
+        assert client.read().text == "app"
+    wait_for(lambda: servers_of(server)[app.address]["requests"] == n_answered + len(clients), "all to be counted")
+    wait_for(lambda: servers_of(server)[app.address]["connections"] == 0, "connections that are idle to be closed")
+    page = server.get("/-/").text
+    assert f"<b>up · 0 busy</b>{app.address}</li>" in page and f"<b>down · 0 busy</b>{dead}</li>" in page
+
+
+def test_servers_in_metrics(lab, app, dead):
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser", reason="python3-prometheus-client is missing")
+    server = lab.serve(SERVERS + f"server = {app.address}\nserver = {dead}\n")
+    for _ in range(7):
+        assert server.get("/app/").text == "app"
+    families = parser.text_string_to_metric_families(server.get("/-/metrics").text)
+    found = {(sample.name, sample.labels["server"]): (sample.labels["pool"], sample.value)
+             for family in families for sample in family.samples if "server" in sample.labels}
+    connections = found.pop(("gatehouse_server_connections", app.address))
+    assert connections[0] == "app" and connections[1] in (0, 1)
+    assert found == {
+        ("gatehouse_server_up", app.address): ("app", 1), ("gatehouse_server_up", dead): ("app", 0),
+        ("gatehouse_server_connections", dead): ("app", 0),
+        ("gatehouse_server_requests_total", app.address): ("app", 7),
+        ("gatehouse_server_requests_total", dead): ("app", 0),
+        ("gatehouse_server_failures_total", app.address): ("app", 0),
+        ("gatehouse_server_failures_total", dead): ("app", 1)}
+
+
+def test_a_pool_whose_servers_are_all_down(lab, app, dead):
+    server = lab.serve(SERVERS + f"server = {app.address}\nserver = {dead}\n")
+    for _ in range(2):
+        assert server.get("/app/").text == "app"
+    assert servers_of(server)[dead]["state"] == "down"
+    assert server.get("/-/readyz").body == b"ready\n", "one is there"
+    app.refuse()
+    wait_for(lambda: servers_of(server)[app.address]["connections"] == 0, "the connection that is kept to be closed")
+    assert server.get("/app/").status in (502, 503)
+    assert {one["state"] for one in servers_of(server).values()} == {"down"}
+    response = server.get("/-/readyz")
+    assert response.status == 503 and response.text.startswith("pool app: all servers are down: ")
+    for address in (app.address, dead):
+        assert f"{address}: {os.strerror(errno.ECONNREFUSED)}" in response.text
+    app.listen()
+    wait_for(lambda: server.answers("/app/"), "it to be tried, since none is left")
+    assert servers_of(server)[app.address]["state"] == "up"
+    assert server.get("/-/readyz").body == b"ready\n"
+
+
+def test_a_server_that_may_be_tried_again(lab, dead):
+    """Nobody sends requests to who is not ready: so it is ready when the next one would be tried."""
+    server = lab.serve(SERVERS.replace("fail_timeout = 10m", "fail_timeout = 2s") + f"server = {dead}\n")
+    assert server.get("/-/readyz").status == 200
+    assert server.get("/app/").status in (502, 503)
+    wait_for(lambda: server.answers("/-/readyz"), "the end of fail_timeout")
+    assert servers_of(server)[dead]["state"] == "down"
 
 
 # While every process is busy.

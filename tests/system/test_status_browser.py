@@ -3,10 +3,12 @@
 import os
 import re
 import shutil
+import socket
 
 import pytest
 
 from processes import wait_for
+from remote import App
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not CHROMIUM or not DRIVER:
@@ -102,6 +104,53 @@ def test_page(lab, browse):
     assert browser.get_log("browser") == []
     lab.file("go")
     del clients
+
+
+@pytest.fixture
+def app(lab):
+    one = App("app", path=lab.here("application-with-a-socket-whose-path-is-long"))
+    yield one
+    for server in lab.servers:
+        if not getattr(server, "is_ended", False):
+            server.stop()
+    one.stop()
+
+
+def test_servers(lab, app, browse):
+    """A cell for each, with its state in colour and in words, and its last failure."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        dead = f"127.0.0.1:{bound.getsockname()[1]}"
+        server = lab.serve(f"""
+            [site *]
+            root = {{root}}
+            [route /app/*]
+            gateway = fastcgi
+            pool = app
+            [pool app]
+            balance = round_robin
+            max_fails = 1
+            fail_timeout = 10m
+            server = {app.address}
+            server = {dead}
+        """)
+        for _ in range(2):
+            assert server.get("/app/").text == "app"
+        browser = browse()
+        browser.get(f"http://127.0.0.1:{server.port}/-/")
+        found = browser.execute_script("""
+            return [...document.querySelectorAll('#pool-0 .servers li')].map(cell =>
+                [cell.className, cell.innerText, cell.title, getComputedStyle(cell).backgroundColor]);""")
+    (one, *down), (other, *up) = found
+    assert (one, other) == ("down", "up")
+    assert down[0].split("\n") == ["down · 0 busy", dead]
+    assert up[0].split("\n") == ["up · 0 busy", app.address]
+    assert "; last failure: Connection refused" in down[1] and "failure:" not in up[1]
+    assert down[2] != up[2]
+    for width in (1200, 380):
+        browser.set_window_size(width, 900)
+        assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.get_log("browser") == []
 
 
 def test_live(lab, browse):

@@ -53,11 +53,11 @@ struct process {
 /* Random load: from 0 to twice the mean each. */
 struct load {
     uint64_t between_us, service_us, start_us; /* means */
-    unsigned one_in_burst;                     /* one arrival in so many is of `burst` requests; 0: none */
-    unsigned burst;
-    unsigned one_in_crashes;    /* one request in so many ends its process; 0: none */
     uint64_t busy_us, quiet_us; /* requests come for so long, then none do; busy_us 0: they always come */
-    unsigned lowered;           /* max_children of every other minute; 0: it stays */
+    unsigned one_in_burst;      /* one arrival in so many is of `burst` requests; 0: none */
+    unsigned burst;
+    unsigned one_in_crashes; /* one request in so many ends its process; 0: none */
+    unsigned lowered;        /* max_children of every other minute; 0: it stays */
 };
 
 struct pool {

@@ -193,7 +193,7 @@ static int make_board(void **state)
     board = scoreboard_create();
     status.scoreboard = board;
     board->n_fronts = 1;
-    board->fronts[0].pid = 100;
+    board->fronts[0].pid = board->seats.fronts[0] = 100;
     return 0;
 }
 
@@ -212,6 +212,20 @@ static void put(char *to, size_t size, const char *text)
     to[len] = '\0';
 }
 
+static struct seat_row *add_server(unsigned i, unsigned pool, const char *address, enum seat_state state,
+                                   const char *why)
+{
+    struct seat_row *row = &board->seats.rows[0][i];
+
+    row->key = i + 1;
+    row->pool = pool;
+    row->state = state;
+    row->since_us = clock_us() - 3500000;
+    put(row->address, sizeof row->address, address);
+    put(row->why, sizeof row->why, why);
+    return row;
+}
+
 /* Every text that there is, is hostile. */
 static void fill_with_evil(void)
 {
@@ -219,6 +233,8 @@ static void fill_with_evil(void)
     struct scoreboard_request *request = &board->fronts[0].requests[0];
 
     add_pool(0, 0, 0, EVIL);
+    add_pool(1, 2, 0, EVIL);
+    add_server(0, 1, EVIL, SEAT_DOWN, EVIL);
     put(board->pools[0].script, sizeof board->pools[0].script, EVIL);
     snprintf(board->pools[0].down_why, sizeof board->pools[0].down_why, "%s", EVIL);
     board->pools[0].is_down = 1;
@@ -290,6 +306,8 @@ static void json_holds_hostile_texts(void **state)
     status_write_json(&to, view, &status);
     assert_json(finish(&to));
     assert_non_null(strstr(buffer_at(&to), "\"pool\":\"\\\"><script>alert(1)</script>\\\\\\u000a'&\xef\xbf\xbd\""));
+    assert_int_equal(count(buffer_at(&to), "\"address\":\"\\\"><script>"), 1);
+    assert_int_equal(count(buffer_at(&to), "\"last failure\":\"\\\"><script>"), 1);
     view_free(view);
     buffer_clear(&to);
     status_write_requests(&to, &status);
@@ -308,6 +326,7 @@ static void metrics_hold_hostile_texts(void **state)
     status_write_metrics(&to, view, &status);
     char *text = finish(&to);
     assert_non_null(strstr(text, "pool=\"\\\"><script>alert(1)</script>\\\\\xef\xbf\xbd'&\xef\xbf\xbd\""));
+    assert_int_equal(count(text, ",server=\"\\\"><script>alert(1)</script>\\\\\xef\xbf\xbd'&\xef\xbf\xbd\"} "), 4);
     for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
         if (strncmp(line, "# ", 2) != 0 && strncmp(line, "gatehouse_", 10) != 0)
             fail_msg("a line that is neither: %s", line);
@@ -367,13 +386,123 @@ static void page_is_made_of_its_parts(void **state)
     buffer_free(&part);
 }
 
+/* ---- servers ---- */
+
+static void add_servers(void)
+{
+    struct seat_row *row;
+
+    add_pool(0, 0, 2, "php");
+    add_pool(1, 2, 0, "app");
+    row = add_server(0, 1, "10.0.0.1:9000", SEAT_UP, "");
+    row->since_us = 0;
+    row->n_connections = 5;
+    row->n_idle = 2;
+    row->limit = 16;
+    row->weight = 3;
+    row->n_requests = 1000;
+    row = add_server(1, 1, "10.0.0.2:9000", SEAT_DOWN, "Connection refused");
+    row->n_failures = 3;
+    add_server(2, 1, "10.0.0.3:9000", SEAT_ILL, "it answers 500");
+    add_server(3, 1, "10.0.0.4:9000", SEAT_TRYING, "");
+    add_server(4, 1, "unix:/run/a<b.sock", SEAT_LEAVING, "");
+}
+
+static void assert_has(const char *text, const char *what)
+{
+    if (strstr(text, what) == NULL)
+        fail_msg("there is no %s", what);
+}
+
+static void json_has_servers(void **state)
+{
+    struct buffer to = {0};
+
+    (void)state;
+    add_servers();
+    struct view *view = view_read(board);
+    status_write_json(&to, view, &status);
+    const char *text = finish(&to);
+    assert_json(text);
+    assert_int_equal(count(text, "\"servers\":["), 1); /* a pool of processes has none */
+    assert_has(text,
+               "\"servers\":[{\"address\":\"10.0.0.1:9000\",\"state\":\"up\",\"state since\":null,"
+               "\"connections\":5,\"idle "
+               "connections\":2,\"limit\":16,\"weight\":3,\"requests\":1000,\"failures\":0,\"last failure\":null},"
+               "{\"address\":\"10.0.0.2:9000\",\"state\":\"down\",\"state since\":");
+    assert_has(text, ",\"connections\":0,\"idle connections\":0,\"limit\":0,\"weight\":0,\"requests\":0,\"failures\":3,"
+                     "\"last failure\":\"Connection refused\"},");
+    assert_has(text, "{\"address\":\"10.0.0.3:9000\",\"state\":\"down\",");
+    assert_has(text, "\"last failure\":\"it answers 500\"}");
+    assert_has(text, "{\"address\":\"10.0.0.4:9000\",\"state\":\"trying\",");
+    assert_has(text, "{\"address\":\"unix:/run/a<b.sock\",\"state\":\"leaving\",");
+    view_free(view);
+    buffer_free(&to);
+}
+
+static void metrics_have_servers(void **state)
+{
+    struct buffer to = {0};
+
+    (void)state;
+    add_servers();
+    struct view *view = view_read(board);
+    status_write_metrics(&to, view, &status);
+    const char *text = finish(&to);
+    assert_has(text, "# TYPE gatehouse_server_up gauge\n");
+    assert_has(text, "\ngatehouse_server_up{pool=\"app\",server=\"10.0.0.1:9000\"} 1\n"
+                     "gatehouse_server_up{pool=\"app\",server=\"10.0.0.2:9000\"} 0\n"
+                     "gatehouse_server_up{pool=\"app\",server=\"10.0.0.3:9000\"} 0\n"
+                     "gatehouse_server_up{pool=\"app\",server=\"10.0.0.4:9000\"} 0\n"
+                     "# TYPE gatehouse_server_connections gauge\n");
+    assert_has(text, "\ngatehouse_server_connections{pool=\"app\",server=\"10.0.0.1:9000\"} 5\n");
+    assert_has(text, "# TYPE gatehouse_server_requests counter\n");
+    assert_has(text, "\ngatehouse_server_requests_total{pool=\"app\",server=\"10.0.0.1:9000\"} 1000\n");
+    assert_has(text, "# TYPE gatehouse_server_failures counter\n");
+    assert_has(text, "\ngatehouse_server_failures_total{pool=\"app\",server=\"10.0.0.2:9000\"} 3\n");
+    assert_int_equal(count(text, "server=\"unix:/run/a<b.sock\"} 0\n"), 3);
+    view_free(view);
+    buffer_clear(&to);
+    board->pools[1].is_current = false; /* its name may be another pool's by now */
+    view = view_read(board);
+    status_write_metrics(&to, view, &status);
+    assert_int_equal(count(finish(&to), "server=\""), 0);
+    view_free(view);
+    buffer_free(&to);
+}
+
+static void page_has_a_cell_for_each_server(void **state)
+{
+    struct buffer to = {0};
+
+    (void)state;
+    add_servers();
+    struct view *view = view_read(board);
+    status_write_page(&to, view, &status, "0123");
+    const char *text = finish(&to);
+    assert_int_equal(count(text, "<ul class=\"cells servers\">"), 1);
+    assert_has(
+        text,
+        "<li class=\"up\" title=\"server 10.0.0.1:9000, up; 5 connections of 16, weight 3, 1000 requests, 0 failures\">"
+        "<b>up · 3 busy</b>10.0.0.1:9000</li>\n");
+    assert_has(text, "<li class=\"down\" title=\"server 10.0.0.2:9000, down for ");
+    assert_has(text,
+               "; 0 connections of 0, weight 0, 0 requests, 3 failures; last failure: Connection refused\"><b>down · 0 "
+               "busy</b>10.0.0.2:9000</li>\n");
+    assert_has(text, "<li class=\"down\" title=\"server 10.0.0.3:9000, down");
+    assert_has(text, "<li class=\"trying\" title=\"server 10.0.0.4:9000, trying");
+    assert_has(text, "<li class=\"leaving\" title=\"server unix:/run/a&lt;b.sock, leaving");
+    view_free(view);
+    buffer_free(&to);
+}
+
 /* ---- readiness ---- */
 
 static bool is_ready(char *text_out, size_t size)
 {
     struct buffer to = {0};
     struct view *view = view_read(board);
-    bool ready = status_write_ready(&to, view);
+    bool ready = status_write_ready(&to, view, &status);
 
     text_of(&to, text_out, size);
     view_free(view);
@@ -405,6 +534,54 @@ static void ready_when_every_pool_can_serve(void **state)
     assert_string_equal(text, "the server is draining\n");
 }
 
+static void ready_when_one_server_is_up(void **state)
+{
+    char name[] = "app", text[1024];
+    struct config_pool pool = {.name = name, .fail_timeout_ms = 3600000}, *pools[] = {&pool};
+    const struct config config = {.pools = pools, .n_pools = 1};
+
+    (void)state;
+    add_pool(0, 2, 0, "app");
+    assert_true(is_ready(text, sizeof text)); /* nothing is known of its servers */
+    status.config = &config;
+    struct seat_row *down = add_server(0, 0, "10.0.0.1:9000", SEAT_DOWN, "Connection\nrefused");
+    struct seat_row *ill = add_server(1, 0, "10.0.0.2:9000", SEAT_ILL, "");
+    struct seat_row *up = add_server(2, 0, "10.0.0.3:9000", SEAT_UP, "");
+    assert_true(is_ready(text, sizeof text));
+    up->state = SEAT_LEAVING;
+    assert_false(is_ready(text, sizeof text));
+    assert_string_equal(text, "pool app: all servers are down: 10.0.0.1:9000: Connection\\x0arefused; "
+                              "10.0.0.2:9000: its cause is not known\n");
+    down->state = SEAT_TRYING;
+    assert_false(is_ready(text, sizeof text));
+    pool.fail_timeout_ms = 3000; /* the next request would be tried on it */
+    assert_true(is_ready(text, sizeof text));
+    down->state = SEAT_DOWN;
+    assert_true(is_ready(text, sizeof text));
+    down->state = SEAT_ILL; /* no request is, until it is well */
+    assert_false(is_ready(text, sizeof text));
+    down->key = ill->key = SEAT_NOBODY;
+    assert_true(is_ready(text, sizeof text)); /* nobody is left but one that leaves */
+    board->pools[0].is_down = 1;
+    assert_false(is_ready(text, sizeof text));
+    status.config = NULL;
+}
+
+static void few_of_many_lost_servers_are_told(void **state)
+{
+    char text[1024], address[32];
+
+    (void)state;
+    add_pool(0, 2, 0, "app");
+    for (unsigned i = 0; i < 12; i++) {
+        snprintf(address, sizeof address, "10.0.0.%u:9000", 10 + i);
+        add_server(i, 0, address, SEAT_DOWN, "lost");
+    }
+    assert_false(is_ready(text, sizeof text));
+    assert_int_equal(count(text, ":9000: lost"), 8);
+    assert_has(text, "10.0.0.17:9000: lost; and 4 more\n");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_board, free_board)
@@ -416,7 +593,12 @@ int main(void)
         TEST(metrics_hold_hostile_texts),
         TEST(page_holds_hostile_texts),
         TEST(page_is_made_of_its_parts),
+        TEST(json_has_servers),
+        TEST(metrics_have_servers),
+        TEST(page_has_a_cell_for_each_server),
         TEST(ready_when_every_pool_can_serve),
+        TEST(ready_when_one_server_is_up),
+        TEST(few_of_many_lost_servers_are_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "site/status_view.h"
 
-enum { PHP = 1, CGI = 2, INDEX = 100 };
+enum { PHP = 1, CGI = 2, APP = 3, INDEX = 100 };
 
 static struct scoreboard *board;
 
@@ -292,6 +292,136 @@ static void waits_are_those_of_all_fronts(void **state)
     view_free(view);
 }
 
+/* ---- servers ---- */
+
+static struct seat_row *add_server(unsigned front, unsigned i, uint64_t key, unsigned pool, const char *address)
+{
+    struct seat_row *row = &board->seats.rows[front][i];
+
+    board->seats.fronts[front] = 100 + (int32_t)front;
+    row->key = key;
+    row->pool = pool;
+    row->n_connections = 3;
+    row->n_idle = 1;
+    row->limit = 8;
+    row->weight = 2;
+    row->n_requests = 10;
+    row->n_failures = 2;
+    snprintf(row->address, sizeof row->address, "%s", address);
+    return row;
+}
+
+static void servers_are_summed_over_fronts(void **state)
+{
+    (void)state;
+    add_pool(APP, 2, "app");
+    add_pool(APP + 1, 2, "other");
+    add_server(0, 200, 7, APP, "10.0.0.2:9000");
+    add_server(2, 7, 7, APP, "10.0.0.2:9000");
+    add_server(0, 8, 8, APP, "10.0.0.1:9000");
+    add_server(2, 8, 9, APP + 1, "10.0.0.1:9000"); /* another pool's: another server */
+    add_server(2, 9, SEAT_NOBODY, APP, "10.0.0.3:9000");
+    add_server(2, 10, 0, APP, "10.0.0.4:9000");
+    add_server(2, 11, 10, PHP, "10.0.0.5:9000"); /* whose slots are processes */
+    add_server(1, 7, 7, APP, "10.0.0.2:9000");
+    board->seats.fronts[1] = 0; /* it has gone, its rows are still there */
+    struct view *view = view_read(board);
+    const struct view_pool *pool = &view->pools[2];
+    assert_string_equal(pool->about.name, "app");
+    assert_int_equal(pool->n_servers, 2);
+    const struct view_server *one = &view->servers[pool->first_server], *two = one + 1;
+    assert_string_equal(one->address, "10.0.0.1:9000");
+    assert_int_equal(one->n_connections, 3);
+    assert_string_equal(two->address, "10.0.0.2:9000");
+    assert_int_equal(two->n_connections, 6);
+    assert_int_equal(two->n_idle, 2);
+    assert_int_equal(two->limit, 8); /* which is for all fronts together */
+    assert_int_equal(two->weight, 2);
+    assert_int_equal(two->n_requests, 20);
+    assert_int_equal(two->n_failures, 4);
+    assert_int_equal(two->state, SEAT_UP);
+    assert_int_equal(two->since_us, 0);
+    assert_string_equal(two->why, "");
+    assert_int_equal(view->pools[3].n_servers, 1);
+    assert_int_equal(view->servers[view->pools[3].first_server].n_connections, 3);
+    assert_int_equal(view->pools[0].n_servers, 0);
+    view_free(view);
+}
+
+/* One front has met what the other has not; what it has said before stays its last failure. */
+static void the_newest_word_of_a_server_counts(void **state)
+{
+    static const struct {
+        enum seat_state one, other;
+        uint64_t one_us, other_us;
+        const char *one_why, *other_why;
+        bool is_draining; /* the other one */
+        enum seat_state state;
+        uint64_t since_us;
+        const char *why;
+    } cases[] = {
+        {SEAT_UP, SEAT_DOWN, 0, 5, "", "refused", false, SEAT_DOWN, 5, "refused"},
+        {SEAT_DOWN, SEAT_UP, 5, 0, "refused", "", false, SEAT_DOWN, 5, "refused"},
+        {SEAT_DOWN, SEAT_UP, 5, 6, "refused", "", false, SEAT_UP, 6, "refused"},
+        {SEAT_DOWN, SEAT_ILL, 5, 6, "refused", "500", false, SEAT_ILL, 6, "500"},
+        {SEAT_TRYING, SEAT_DOWN, 9, 6, "refused", "lost", false, SEAT_TRYING, 9, "refused"},
+        {SEAT_UP, SEAT_DOWN, 5, 6, "", "refused", true, SEAT_UP, 5, "refused"},
+        {SEAT_UP, SEAT_LEAVING, 0, 6, "", "", false, SEAT_UP, 0, ""},
+        {SEAT_LEAVING, SEAT_UP, 5, 6, "", "", true, SEAT_LEAVING, 6, ""},
+        {SEAT_LEAVING, SEAT_DOWN, 7, 6, "", "lost", false, SEAT_DOWN, 6, "lost"},
+    };
+
+    (void)state;
+    add_pool(APP, 2, "app");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct seat_row *one = add_server(0, 7, 7, APP, "10.0.0.2:9000");
+        struct seat_row *other = add_server(2, 7, 7, APP, "10.0.0.2:9000");
+
+        one->state = cases[i].one;
+        other->state = cases[i].other;
+        one->since_us = cases[i].one_us;
+        other->since_us = cases[i].other_us;
+        snprintf(one->why, sizeof one->why, "%s", cases[i].one_why);
+        snprintf(other->why, sizeof other->why, "%s", cases[i].other_why);
+        board->fronts[2].is_draining = cases[i].is_draining;
+        struct view *view = view_read(board);
+        assert_int_equal(view->n_servers, 1);
+        if (view->servers[0].state != cases[i].state || view->servers[0].since_us != cases[i].since_us ||
+            strcmp(view->servers[0].why, cases[i].why) != 0)
+            fail_msg("case %zu: state %d since %lu: %s", i, (int)view->servers[0].state,
+                     (unsigned long)view->servers[0].since_us, view->servers[0].why);
+        view_free(view);
+    }
+}
+
+static void hostile_rows_of_servers_do_no_harm(void **state)
+{
+    struct seat_row *endless = add_server(0, 0, 1, APP, ""), *torn = add_server(0, 1, 2, APP, "10.0.0.1:9000");
+
+    (void)state;
+    add_pool(APP, 2, "app");
+    memset(endless->address, 'x', sizeof endless->address);
+    memset(endless->why, 'x', sizeof endless->why);
+    endless->state = 77;
+    endless->n_connections = UINT32_MAX;
+    scoreboard_open(&torn->version);
+    add_server(0, 2, 3, APP, "");                    /* whose is it? */
+    add_server(0, 3, 4, 0xfffffff, "10.0.0.2:9000"); /* of no pool */
+    add_server(0, 4, 5, APP, "10.0.0.3:9000");       /* twice, as two */
+    add_server(0, 5, 6, APP, "10.0.0.3:9000");
+    struct view *view = view_read(board);
+    const struct view_pool *pool = &view->pools[2];
+    const struct view_server *servers = &view->servers[pool->first_server];
+    assert_int_equal(pool->n_servers, 2);
+    assert_string_equal(servers[0].address, "10.0.0.3:9000");
+    assert_int_equal(servers[0].n_requests, 20);
+    assert_int_equal(strlen(servers[1].address), sizeof endless->address - 1);
+    assert_int_equal(strlen(servers[1].why), sizeof endless->why - 1);
+    assert_int_equal(servers[1].state, SEAT_LEAVING);
+    assert_int_equal(servers[1].n_connections, UINT32_MAX);
+    view_free(view);
+}
+
 /* ---- requests ---- */
 
 static void requests_are_the_oldest_first(void **state)
@@ -438,6 +568,9 @@ int main(void)
         TEST(memory_is_that_of_now),
         TEST(percentiles_are_exact),
         TEST(waits_are_those_of_all_fronts),
+        TEST(servers_are_summed_over_fronts),
+        TEST(the_newest_word_of_a_server_counts),
+        TEST(hostile_rows_of_servers_do_no_harm),
         TEST(requests_are_the_oldest_first),
         TEST(phases_have_names),
         TEST(a_hostile_front_does_no_harm),

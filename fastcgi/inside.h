@@ -128,12 +128,12 @@ void loans_receive(struct borrower *borrower, const struct message *message, con
 void loans_pay(struct fastcgi_pool *pool);  /* gives back what was recalled, or is not needed, and is free */
 void loans_want(struct fastcgi_pool *pool); /* how many wait has changed */
 void loans_still_want(struct fastcgi_pool *pool);
-void loans_ask(struct peer *peer);       /* does it live? pool_on_fate() */
-void loans_left(struct peer *peer);      /* it is about to be removed: who waits behind it is free */
-void loans_end(struct peer *peer);       /* its process is to be ended; the loan is over, the peer is not */
-void loans_give_back(struct peer *peer); /* it is free, and retiring; destroys it */
-void loans_given(struct peer *peer);     /* it was given one more request */
-void loans_answered(struct peer *peer);  /* it has answered one */
+void loans_ask(struct peer *peer, bool rested); /* does it live? pool_on_fate() */
+void loans_left(struct peer *peer);             /* it is about to be removed: who waits behind it is free */
+void loans_end(struct peer *peer);              /* its process is to be ended; the loan is over, the peer is not */
+void loans_give_back(struct peer *peer);        /* it is free, and retiring; destroys it */
+void loans_given(struct peer *peer);            /* it was given one more request */
+void loans_answered(struct peer *peer);         /* it has answered one */
 void loans_idle_changed(struct fastcgi_pool *pool, bool is_fewer);
 
 /* ---- proof.c: does a process of new settings serve? ---- */

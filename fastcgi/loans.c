@@ -54,17 +54,36 @@ void loans_give_back(struct peer *peer)
     pool_remove_peer(peer);
 }
 
-void loans_end(struct peer *peer)
+/* The one behind it; NULL: there is none. */
+static struct peer *find_behind(const struct peer *peer)
 {
-    if (peer->id == 0 || peer->is.gone)
-        return;
-    give(peer, MESSAGE_END, settle(peer->pool));
+    struct peer *other;
+
+    TAILQ_FOREACH(other, &peer->pool->others, next)
+    if (other->behind == peer->id)
+        break;
+    return other;
 }
 
-void loans_ask(struct peer *peer)
+/* Of one that is gone, the request may be with the one behind it by now. */
+void loans_end(struct peer *peer)
+{
+    struct peer *ends = peer->is.gone ? find_behind(peer) : peer;
+
+    if (peer->id == 0 || ends == NULL)
+        return;
+    give(ends, MESSAGE_END, settle(peer->pool));
+    if (ends == peer)
+        return;
+    ends->behind = 0;
+    pool_remove_peer(ends);
+}
+
+void loans_ask(struct peer *peer, bool rested)
 {
     pool_set_idle(peer, false);
     peer->is.asked = true;
+    peer->is.rested = rested;
     say(peer, MESSAGE_ASK, 0);
 }
 
@@ -93,13 +112,8 @@ static void set_active(const struct peer *peer, uint32_t n)
 /* The one behind it, if there is one, has nothing before it now. */
 void loans_left(struct peer *peer)
 {
-    struct peer *other;
+    struct peer *other = peer->id != 0 && peer->is.gone ? find_behind(peer) : NULL;
 
-    if (peer->id == 0 || !peer->is.gone)
-        return;
-    TAILQ_FOREACH(other, &peer->pool->others, next)
-    if (other->behind == peer->id)
-        break;
     if (other == NULL)
         return;
     other->behind = 0;
@@ -280,7 +294,7 @@ static void on_lives(struct fastcgi_pool *pool, uint32_t id)
         return;
     if (peer->proof != NULL)
         proof_lives(peer);
-    else if (peer->doubted == NULL)
+    else if (peer->is.rested)
         pool->closes_itself = true;
     pool_on_fate(peer);
 }

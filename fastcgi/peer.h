@@ -53,6 +53,7 @@ struct peer {
         bool idle : 1;      /* in pool->idle, else in pool->others */
         bool gone : 1;      /* the keeper has told its end */
         bool asked : 1;     /* the keeper was asked whether it lives; it gets no request meanwhile */
+        bool rested : 1;    /* ... because it has closed its connection without a request on it */
         bool untried : 1;   /* gets no request before it has proven itself: proof.c */
         bool fresh : 1;     /* has never answered: the keeper is to be told when it has */
         bool spent : 1;     /* the keeper was told that it has had its requests */

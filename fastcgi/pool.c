@@ -319,7 +319,7 @@ void pool_on_lost(struct peer *peer, struct fastcgi_run *doubted, bool had_runs)
     else if (peer->is.gone)
         pool_on_fate(peer);
     else if (had_runs || !pool->closes_itself)
-        loans_ask(peer);
+        loans_ask(peer, !had_runs);
     else
         pool_set_free(peer);
     pool_serve_waiting(pool);

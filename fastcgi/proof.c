@@ -98,7 +98,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         return;
     }
     event_del(proof->reader);
-    loans_ask(proof->peer);
+    loans_ask(proof->peer, false);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)

@@ -68,7 +68,7 @@ static uint32_t connections_of(const struct clients *clients, uint64_t key)
         unsigned slot = slot_of(clients, key, row);
         uint32_t sum = 0;
 
-        for (unsigned i = 0; i < *clients->n_tables; i++)
+        for (unsigned i = 0; i < *clients->n_tables && i < CLIENT_TABLES; i++)
             sum += atomic_load(&clients->tables[i].rows[row][slot]);
         least = sum < least ? sum : least;
     }

@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-enum { CLIENT_ROWS = 3, CLIENT_SLOTS = 4096 };
+enum { CLIENT_ROWS = 3, CLIENT_SLOTS = 4096, CLIENT_TABLES = 128 };
 
 /* All-zero is an empty one. One writer: the front that it belongs to. */
 struct client_table {
@@ -34,8 +34,8 @@ struct peer_address {
 
 struct clients;
 
-/* `tables`: *n_tables of them, which may grow, one for each front, shared by all; both outlive this; `secret`: the
- * same for all. Empties the front's own. `most`: connections that a client may have, at least 1. */
+/* `tables`: *n_tables of them, which may grow to CLIENT_TABLES; one for each front, shared by all; both outlive this.
+ * `secret`: the same for all. Empties the front's own. `most`: connections that a client may have, at least 1. */
 struct clients *clients_create(struct client_table *tables, const _Atomic uint32_t *n_tables, unsigned front,
                                uint64_t secret, unsigned most);
 void clients_destroy(struct clients *clients); /* NULL: nothing */

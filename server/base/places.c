@@ -10,6 +10,7 @@
 
 struct places {
     struct scoreboard_front *front;
+    unsigned n_used; /* that were ever used: front->n_requests says so to others, who can write there */
     unsigned n_free;
     uint16_t free[SCOREBOARD_REQUESTS]; /* of those that were ever used */
 };
@@ -21,7 +22,7 @@ struct places *places_create(struct scoreboard *scoreboard, unsigned front)
     struct places *places = memory_resize(NULL, sizeof *places);
 
     places->front = &scoreboard->fronts[front];
-    places->n_free = 0;
+    places->n_used = places->n_free = 0;
     for (uint32_t i = 0; i < places->front->n_requests && i < SCOREBOARD_REQUESTS; i++)
         places->front->requests[i].state = REQUEST_NONE;
     places->front->n_requests = 0;
@@ -36,14 +37,13 @@ void places_destroy(struct places *places)
 static struct scoreboard_request *take(struct places *places)
 {
     struct scoreboard_front *front = places->front;
-    uint32_t n = atomic_load_explicit(&front->n_requests, memory_order_relaxed);
 
     if (places->n_free > 0)
         return &front->requests[places->free[--places->n_free]];
-    if (n == SCOREBOARD_REQUESTS)
+    if (places->n_used == SCOREBOARD_REQUESTS)
         return NULL;
-    atomic_store_explicit(&front->n_requests, n + 1, memory_order_release);
-    return &front->requests[n];
+    atomic_store_explicit(&front->n_requests, places->n_used + 1, memory_order_release);
+    return &front->requests[places->n_used++];
 }
 
 /* With its end, as much of it as there is room for. */

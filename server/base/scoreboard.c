@@ -8,6 +8,9 @@
 
 #include "base/clock.h"
 
+_Static_assert((int)SCOREBOARD_FRONTS == (int)CLIENT_TABLES && (int)SCOREBOARD_FRONTS == (int)SEAT_FRONTS,
+               "each front has a table of clients, and seats");
+
 enum { TRIES = 1000 }; /* a writer that was stopped within is not waited for */
 
 const uint64_t scoreboard_bounds_us[] = {
@@ -144,11 +147,14 @@ bool scoreboard_read(const _Atomic uint32_t *version, const void *part, void *co
     for (unsigned i = 0; i < TRIES; i++) {
         uint32_t before = atomic_load_explicit(version, memory_order_acquire);
 
+        if ((before & 1) != 0)
+            continue;
         memcpy(copy, part, len);
         atomic_thread_fence(memory_order_acquire);
-        if ((before & 1) == 0 && atomic_load_explicit(version, memory_order_relaxed) == before)
+        if (atomic_load_explicit(version, memory_order_relaxed) == before)
             return true;
     }
+    memcpy(copy, part, len);
     return false;
 }
 

@@ -154,7 +154,7 @@ struct scoreboard {
     struct scoreboard_pool pools[SCOREBOARD_POOLS];
     struct scoreboard_process processes[SCOREBOARD_PROGRAMS];
     struct scoreboard_saturation saturations[SCOREBOARD_POOLS];
-    struct client_table clients[SCOREBOARD_FRONTS];
+    struct client_table clients[CLIENT_TABLES]; /* by front */
     struct scoreboard_front fronts[SCOREBOARD_FRONTS];
     struct seat_board seats; /* at servers of pools */
     /* The keeper's: */
@@ -187,7 +187,8 @@ extern const char *const scoreboard_states[REQUEST_SEND + 1];
 void scoreboard_open(_Atomic uint32_t *version);
 void scoreboard_close(_Atomic uint32_t *version);
 
-/* Copies such a part of `len` bytes, `version` being within it. False: it was being written all the time. */
+/* Copies such a part of `len` bytes, `version` being within it. False: it was being written all the time, and
+ * so are the copy's texts. */
 bool scoreboard_read(const _Atomic uint32_t *version, const void *part, void *copy, size_t len);
 
 /* Takes a duration into a histogram. */

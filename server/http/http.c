@@ -164,7 +164,8 @@ void http_connection_gone(struct http *http, const struct peer_address *remote, 
 
 /* ---- draining ---- */
 
-static void for_each(struct http *http, void (*what)(struct connection *c))
+/* Those that are idle end nothing but themselves. */
+static void close_idle(struct http *http)
 {
     struct connection_list *const lists[] = {&http->resting, &http->others};
     struct connection *c, *next;
@@ -172,14 +173,19 @@ static void for_each(struct http *http, void (*what)(struct connection *c))
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         for (c = TAILQ_FIRST(lists[i]); c != NULL; c = next) {
             next = TAILQ_NEXT(c, next);
-            what(c);
+            connection_drain(c);
         }
 }
 
+/* To cut one may end others, or make them linger: what its program leaves free, those get that wait. */
 static void on_drain_limit(evutil_socket_t fd, short what, void *arg)
 {
+    struct http *http = arg;
+    struct connection *c;
+
     (void)fd, (void)what;
-    for_each(arg, connection_cut);
+    while ((c = TAILQ_FIRST(&http->others)) != NULL || (c = TAILQ_FIRST(&http->resting)) != NULL)
+        connection_cut(c);
 }
 
 void http_drain(struct http *http, uint64_t limit_us, bool gently, void (*drained)(void *arg), void *arg)
@@ -200,7 +206,7 @@ void http_drain(struct http *http, uint64_t limit_us, bool gently, void (*draine
     }
     http->is_gentle = gently;
     if (!gently)
-        for_each(http, connection_drain);
+        close_idle(http);
 }
 
 /* ---- what exchanges need ---- */

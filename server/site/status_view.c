@@ -89,10 +89,11 @@ static void summarize(struct view_waits *waits, uint32_t *values)
 
 static void read_waits(const struct scoreboard *scoreboard, unsigned number, struct view_waits *waits)
 {
-    waits->n = scoreboard->past_shares[number].n_waits;
-    uint32_t *values = memory_zeroed((size_t)n_fronts(scoreboard) * SCOREBOARD_WAITS + 1, sizeof *values);
+    unsigned n_there = n_fronts(scoreboard); /* once: a front may change it meanwhile */
 
-    for (unsigned i = 0; i < n_fronts(scoreboard); i++) {
+    waits->n = scoreboard->past_shares[number].n_waits;
+    uint32_t *values = memory_zeroed((size_t)n_there * SCOREBOARD_WAITS + 1, sizeof *values);
+    for (unsigned i = 0; i < n_there; i++) {
         const struct scoreboard_share *share = &front_at(scoreboard, i)->shares[number];
         uint64_t n = atomic_load_explicit(&share->n_waits, memory_order_acquire);
 
@@ -483,6 +484,7 @@ static void join_servers(struct view *view)
 struct view *view_read(const struct scoreboard *scoreboard)
 {
     struct view *view = memory_zeroed(1, sizeof *view);
+    unsigned n_there = n_fronts(scoreboard); /* once: a front may change it meanwhile */
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
@@ -496,8 +498,8 @@ struct view *view_read(const struct scoreboard *scoreboard)
     view->requests = scoreboard->past.requests;
     for (int i = 0; i < 6; i++)
         view->statuses[i] = scoreboard->past.statuses[i];
-    view->fronts = memory_zeroed(n_fronts(scoreboard) + 1, sizeof *view->fronts);
-    for (unsigned i = 0; i < n_fronts(scoreboard); i++)
+    view->fronts = memory_zeroed(n_there + 1, sizeof *view->fronts);
+    for (unsigned i = 0; i < n_there; i++)
         read_front(view, front_at(scoreboard, i), i);
     read_processes(view, scoreboard);
     read_servers(view, scoreboard);

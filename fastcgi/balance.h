@@ -46,8 +46,8 @@ struct balance_server {
 
     /* private to balance.c */
     enum balance_state state;
-    uint64_t failures_us[BALANCE_MAX_FAILS]; /* the last ones, in a ring */
     unsigned n_failures;                     /* ever */
+    uint64_t failures_us[BALANCE_MAX_FAILS]; /* the last ones, in a ring */
     uint64_t down_us, trying_us;             /* since when */
     uint64_t back_us;                        /* since when it is back; 0: it never was away */
     double credit;                           /* of the turns that its weight gives it */

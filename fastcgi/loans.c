@@ -338,6 +338,8 @@ void loans_receive(struct borrower *borrower, const struct message *message, con
         break;
     }
     pool_serve_waiting(pool);
+    if (message->kind == MESSAGE_RECALL && pool->n_owed > 0) /* all are busy: others may have idle ones */
+        link_say(pool->options.link, MESSAGE_WANT, (unsigned)pool->number, 0, pool->queue.n);
     if (message->kind == MESSAGE_ALONE)
         loans_want(pool); /* that none waits, too: while it was alone, it has not said so */
     if (message->kind == MESSAGE_LOAN || message->kind == MESSAGE_ALONE)

@@ -323,7 +323,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     struct peer *peer = arg;
 
     if (peer->state == PEER_CONNECTING) {
-        int error = (what & EV_TIMEOUT) != 0 ? ETIMEDOUT : dial_error(fd);
+        int error = (what & EV_WRITE) != 0 ? dial_error(fd) : ETIMEDOUT; /* both, when this process stood still */
 
         if (error != 0) {
             pool_on_refused(peer, TAILQ_FIRST(&peer->runs), -error);

@@ -129,6 +129,7 @@ void pool_release(struct pool *pool)
     if (--pool->n_bindings > 0)
         return;
     pool->is_ending = true;
+    proof_finish(pool); /* nobody waits for it any more */
     for (unsigned i = 0; i < pool->all->n; i++) {
         struct pool *other = pool->all->at[i];
 
@@ -322,7 +323,7 @@ static struct pool *bind_route(struct pools *pools, const struct config *of, con
             pools->at[i]->n_bindings++;
             return pools->at[i];
         }
-    if (has_group(route) && pools->options.scoreboard->generation > 0) {
+    if (has_group(route) && pools->has_committed) {
         log_error("route %s: control groups are made when the server starts; restart it", route->text);
         return NULL;
     }
@@ -383,6 +384,8 @@ static void set_anew(struct pool *pool, const struct config *of, const struct co
     pool->of = of;
     pool->config = config;
     pool->route = route;
+    if (config == NULL)
+        return;
     if (pool->kind == SLOT_PROCESS && config->kind != POOL_SCRIPTS)
         pool->capacity = config->max_children;
     else if (pool->kind == SLOT_CONNECTION)
@@ -417,6 +420,7 @@ void pools_commit(struct pools *pools, const struct binding *binding)
 {
     const struct config *config = binding->config;
 
+    pools->has_committed = true;
     for (unsigned i = 0; i < pools->n; i++) /* those that are not in it are seen to be old */
         if (pools->at[i] != NULL)
             pool_board(pools->at[i])->is_current = false;

@@ -424,8 +424,9 @@ static bool has_interpreter_below(const struct head *head)
         if (strncmp(line, "#!", 2) == 0)
             return line != (const char *)head->bytes;
         line = strchr(line, '\n');
-        if (line++ == NULL)
+        if (line == NULL)
             return false;
+        line++;
     }
     return false;
 }

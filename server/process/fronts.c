@@ -187,6 +187,8 @@ static _Noreturn void be_front(struct front *front, int channel_fd)
     exit(status);
 }
 
+static void leave(struct front *front);
+
 static void restart_later(struct front *front)
 {
     unsigned ms = front->failures == 0 ? 0 : FIRST_DELAY_MS << (front->failures < 6 ? front->failures : 6);
@@ -241,8 +243,12 @@ static void on_restart(evutil_socket_t fd, short what, void *arg)
     struct front *front = arg;
 
     (void)fd, (void)what;
-    if (front->keeper->state != KEEPER_RUNNING || front->of == NULL || front->of->state == GENERATION_OLD)
+    if (front->keeper->state != KEEPER_RUNNING || front->of == NULL)
         return;
+    if (front->of->state != GENERATION_CURRENT && front->of != front->keeper->coming) {
+        leave(front);
+        return;
+    }
     start(front);
     if (front->channel != NULL)
         pools_front_came(front->keeper->pools, front->number, &front->of->binding,

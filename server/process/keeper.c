@@ -54,13 +54,8 @@ void keeper_drain(struct keeper *keeper, enum drain how)
     keeper->scoreboard->is_draining = 1;
     reload_fail(keeper, "the server is ending");
     heir = upgrade_shares_sockets(&keeper->upgrade) ? &keeper->current->config->server.listen : NULL;
-    TAILQ_FOREACH(of, &keeper->generations, next) /* the fronts close theirs */
-    {
-        if (of->listen_fds != NULL)
-            listen_close(&of->config->server.listen, of->listen_fds, heir);
-        free(of->listen_fds);
-        of->listen_fds = NULL;
-    }
+    TAILQ_FOREACH(of, &keeper->generations, next)
+    reload_close_listeners(of, heir);
     TAILQ_FOREACH(of, &keeper->generations, next)
     fronts_drain(keeper, of, how);
     if (how != DRAIN_ALL)
@@ -88,6 +83,15 @@ static void stop(struct keeper *keeper, enum drain how)
 
 /* ---- signals ---- */
 
+/* Without it, what the keeper leaves behind when it is killed would stay. */
+static void replace_warden(struct keeper *keeper)
+{
+    close(keeper->warden.fd);
+    keeper->warden = (struct warden){0, -1};
+    int error = warden_start(&keeper->warden, keeper->wards, keeper->cgroups);
+    log_error("the warden has died; %s", error == 0 ? "another is started" : strerror(-error));
+}
+
 /* A child to be waited for, and its process group, which nobody can tell any more once it was; 0: none. */
 static pid_t next_exited(pid_t *group_out)
 {
@@ -108,7 +112,10 @@ static void on_child(evutil_socket_t fd, short what, void *arg)
 
     (void)fd, (void)what;
     while ((pid = next_exited(&group)) > 0 && wait4(pid, &status, WNOHANG, &usage) == pid) {
-        if (!fronts_reaped(keeper, pid, status) && !programs_reaped(keeper->programs, pid, status, &usage))
+        if (pid == keeper->warden.pid)
+            replace_warden(keeper);
+        else if (!upgrade_reaped(&keeper->upgrade, pid, status) && !fronts_reaped(keeper, pid, status) &&
+                 !programs_reaped(keeper->programs, pid, status, &usage))
             programs_orphan_reaped(keeper->programs, group);
     }
 }
@@ -222,7 +229,6 @@ static int make_socket_dir(struct keeper *keeper)
 }
 
 /* What later processes are to share, or be kept from: 0, or -1 after a message and with nothing left behind. */
-/* What later processes are to share, or be kept from: 0, or -1 after a message and with nothing left behind. */
 static int prepare_children(struct keeper *keeper)
 {
     const struct config *config = keeper->current->config;
@@ -301,6 +307,8 @@ static int start_all(struct keeper *keeper)
         return -1;
     if (first->state == GENERATION_CURRENT)
         pools_commit(keeper->pools, &first->binding);
+    else
+        reload_limit(keeper);
     return 0;
 }
 
@@ -346,7 +354,7 @@ int keeper_run(const struct keeper_options *options, struct config *config)
     }
     upgrade_hold_signals(&keeper->upgrade);
     free_all(keeper);
-    programs_kill_orphans(keeper->warden.pid, keeper->upgrade.in_charge);
+    programs_kill_orphans(keeper->warden.pid, keeper->upgrade.is_handed_over);
     warden_dismiss(&keeper->warden);
     log_notice("ended");
     log_flush();

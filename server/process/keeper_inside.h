@@ -117,6 +117,12 @@ struct generation *reload_first(struct keeper *keeper, struct config *config);
 void reload_prepare(struct keeper *keeper);
 void reload_finish(struct keeper *keeper);
 
+/* The addresses that `kept` (may be NULL) has not are listened on no more; its fronts, told to drain, close theirs. */
+void reload_close_listeners(struct generation *of, const struct config_addresses *kept);
+
+/* From now on the coming one's fronts have so long to be up. */
+void reload_limit(struct keeper *keeper);
+
 /* HUP. */
 void reload_begin(struct keeper *keeper);
 

@@ -51,25 +51,30 @@ static unsigned kept(const struct lender_share *share)
     return share->loans > share->recalled ? share->loans - share->recalled : 0;
 }
 
-/* The waiting front with the fewest slots, while more requests wait than slots are on their way; or NULL. */
-static const struct lender_share *neediest(const struct lender *lender, unsigned *coming_out)
+/* What there is to weigh, over all fronts. */
+struct scales {
+    const struct lender_share *neediest; /* the waiting front with the fewest slots; NULL: none waits */
+    unsigned waiting, coming;            /* requests; slots that were recalled */
+    unsigned soon;                       /* ... of fronts that have as many idle, as far as is known */
+};
+
+static struct scales weigh(const struct lender *lender)
 {
-    const struct lender_share *best = NULL;
-    unsigned waiting = 0, coming = 0;
+    struct scales scales = {0};
 
     for (unsigned i = 0; i < LENDER_FRONTS; i++) {
-        const struct lender_share *share = &lender->shares[i];
+        const struct lender_share *share = &lender->shares[i], *best = scales.neediest;
 
         if (!share->is_here)
             continue;
-        waiting += share->waiting;
-        coming += share->recalled;
+        scales.waiting += share->waiting;
+        scales.coming += share->recalled;
+        scales.soon += share->recalled < share->idle ? share->recalled : share->idle;
         if (share->waiting > 0 &&
             (best == NULL || kept(share) < kept(best) || (kept(share) == kept(best) && share->turn < best->turn)))
-            best = share;
+            scales.neediest = share;
     }
-    *coming_out = coming;
-    return waiting > coming ? best : NULL;
+    return scales;
 }
 
 static bool must_give(const struct lender_share *giver, const struct lender_share *taker, unsigned coming)
@@ -98,18 +103,22 @@ static bool is_better_giver(const struct lender_share *a, const struct lender_sh
     return kept(a) > kept(b);
 }
 
+/* A front that was asked while a slot of it was idle may have used it first: then the slot comes when that is over,
+ * which may be never. So as long as others have idle ones, those that are on their way from busy fronts do not count.
+ */
 int lender_recall(struct lender *lender)
 {
-    unsigned coming;
-    const struct lender_share *taker = neediest(lender, &coming);
+    struct scales scales = weigh(lender);
+    bool is_enough_coming = scales.waiting <= scales.coming;
     struct lender_share *best = NULL;
 
-    if (taker == NULL)
+    if (scales.neediest == NULL || scales.waiting <= scales.soon)
         return -1;
     for (unsigned i = 0; i < LENDER_FRONTS; i++) {
         struct lender_share *share = &lender->shares[i];
 
-        if (!share->is_here || share == taker || !must_give(share, taker, coming))
+        if (!share->is_here || share == scales.neediest || (is_enough_coming && !has_idle(share)) ||
+            !must_give(share, scales.neediest, is_enough_coming ? scales.soon : scales.coming))
             continue;
         if (best == NULL || is_better_giver(share, best))
             best = share;

@@ -173,18 +173,27 @@ static int find_known(struct listen_known *known, const struct config_address *a
 int listen_open(const struct config_addresses *addresses, const struct config_user *owner, struct listen_known *known,
                 int *fds_out)
 {
-    for (size_t i = 0; i < addresses->n; i++) {
-        fds_out[i] = find_known(known, &addresses->at[i]);
-        if (fds_out[i] < 0)
-            fds_out[i] = open_one(&addresses->at[i], owner);
-        if (fds_out[i] >= 0)
-            continue;
-        say_failure(&addresses->at[i], -fds_out[i]);
-        while (i-- > 0)
-            close(fds_out[i]);
-        return -1;
+    bool *is_new = memory_zeroed(addresses->n + 1, sizeof *is_new);
+    size_t n = 0;
+
+    for (; n < addresses->n; n++) {
+        fds_out[n] = find_known(known, &addresses->at[n]);
+        is_new[n] = fds_out[n] < 0;
+        if (is_new[n])
+            fds_out[n] = open_one(&addresses->at[n], owner);
+        if (fds_out[n] < 0)
+            break;
     }
-    return 0;
+    bool has_failed = n < addresses->n;
+    if (has_failed)
+        say_failure(&addresses->at[n], -fds_out[n]);
+    while (has_failed && n-- > 0) {
+        close(fds_out[n]);
+        if (is_new[n] && is_unix(&addresses->at[n]))
+            unlink(unix_path(&addresses->at[n]));
+    }
+    free(is_new);
+    return has_failed ? -1 : 0;
 }
 
 void listen_describe(int fd, const struct config_address *address, char *text, size_t size)

@@ -1,8 +1,8 @@
 #include "process/measure.h"
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -25,15 +25,14 @@ static void read_file(pid_t pid, const char *name, char text[ROOM])
 
 uint64_t measure_memory(pid_t pid)
 {
+    static const char label[] = "\nPss:";
     char text[ROOM];
-    uint64_t kib, pages;
 
     read_file(pid, "smaps_rollup", text);
-    const char *pss = strstr(text, "\nPss:");
-    if (pss != NULL && sscanf(pss, "\nPss: %" SCNu64 " kB", &kib) == 1)
-        return kib * 1024;
-    read_file(pid, "statm", text);
-    if (sscanf(text, "%*u %" SCNu64, &pages) == 1)
-        return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-    return 0;
+    const char *pss = strstr(text, label);
+    if (pss != NULL)
+        return strtoull(pss + sizeof label - 1, NULL, 10) * 1024;
+    read_file(pid, "statm", text); /* size resident ... */
+    const char *resident = strchr(text, ' ');
+    return resident != NULL ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }

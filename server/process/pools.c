@@ -15,6 +15,8 @@
 #include "process/slowlog.h"
 #include "process/supply.h"
 
+enum { MOST_WAITING = 1000000 /* requests of one front, whatever it says */ };
+
 void pool_tell(struct pool *pool, unsigned front, struct message *message)
 {
     const struct pools_options *options = &pool->all->options;
@@ -47,9 +49,11 @@ void pool_lend_process(struct pool *pool, struct process *process)
         .soft = process->state == PROCESS_LIVE ? process->soft : 0, /* another takes its place already */
         .hard = process->hard,
     };
-    int front = choose_front(pool, process);
 
-    if (front < 0 || process->state > PROCESS_SPENT)
+    if (process->state > PROCESS_SPENT) /* one that has exited has no door; others of its group may go on */
+        return;
+    int front = choose_front(pool, process);
+    if (front < 0)
         return;
     if (process->id == pool->tried_id)
         message.status = LOAN_UNTRIED;
@@ -141,7 +145,7 @@ static void let_in(struct pool *pool, unsigned front)
 
     if (share->is_here)
         return;
-    *share = (struct lender_share){.is_here = true};
+    *share = (struct lender_share){.is_here = true, .is_leaving = pool->all->is_leaving[front]};
     pool_lend_free(pool);
 }
 
@@ -159,6 +163,7 @@ void pools_front_came(struct pools *pools, unsigned front, const struct binding 
 
 void pools_front_leaves(struct pools *pools, unsigned front)
 {
+    pools->is_leaving[front] = true; /* a script's pool may be opened yet */
     for (unsigned i = 0; i < pools->n; i++)
         if (pools->at[i] != NULL)
             pools->at[i]->lender.shares[front].is_leaving = true;
@@ -180,6 +185,7 @@ static void take_out(struct pool *pool, unsigned front)
 
 void pools_front_left(struct pools *pools, unsigned front)
 {
+    pools->is_leaving[front] = false;
     for (unsigned i = 0; i < pools->n; i++)
         if (pools->at[i] != NULL && pools->at[i]->lender.shares[front].is_here)
             take_out(pools->at[i], front);
@@ -193,8 +199,10 @@ static void recall_for_waiting(struct pool *pool)
     const struct scoreboard_front *fronts = pool->all->options.scoreboard->fronts;
     int front;
 
-    for (unsigned i = 0; i < LENDER_FRONTS && i < SCOREBOARD_FRONTS; i++)
-        pool->lender.shares[i].idle = fronts[i].shares[pool->number].n_idle;
+    _Static_assert((int)LENDER_FRONTS <= (int)SCOREBOARD_FRONTS, "each front has its part");
+    for (unsigned i = 0; i < LENDER_FRONTS; i++)
+        if (pool->lender.shares[i].is_here) /* pages of places that nobody has are not to be touched */
+            pool->lender.shares[i].idle = fronts[i].shares[pool->number].n_idle;
     while ((front = lender_recall(&pool->lender)) >= 0)
         pool_tell(pool, (unsigned)front, &message);
 }
@@ -291,7 +299,7 @@ static int receive_slow(struct pool *pool, unsigned front, const struct message 
 
 static void receive_want(struct pool *pool, unsigned front, unsigned n)
 {
-    pool->lender.shares[front].waiting = n;
+    pool->lender.shares[front].waiting = n < MOST_WAITING ? n : MOST_WAITING;
     if (n > 0)
         pool_lend_free(pool);
     recall_for_waiting(pool);

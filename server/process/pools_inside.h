@@ -52,6 +52,7 @@ struct process {
     struct door *door;
     uint32_t soft, hard;   /* requests; 0: no limit */
     uint64_t memory_limit; /* bytes; 0: none */
+    uint64_t measured_us;  /* clock_us() when it was; 0: never */
     uint64_t old_us;       /* clock_us() when it will be old; UINT64_MAX: never */
 };
 
@@ -92,6 +93,7 @@ struct pool {
     unsigned n_processes;          /* all of them */
     unsigned n_live, n_spent;
     unsigned failures;      /* in a row: processes that died young without having served */
+    uint64_t failed_us;     /* clock_us() of the last */
     struct event *next_try; /* to start what is missing, later */
     struct event *review;   /* to look at how many there are, and how old */
     struct policy_rate rate;
@@ -120,6 +122,8 @@ struct pools {
     struct event *sweep; /* pools that have ended are freed in the loop's next turn */
     uint32_t next_id;
     bool is_stopped;
+    bool has_committed;             /* a configuration holds, or has held */
+    bool is_leaving[LENDER_FRONTS]; /* the front drains */
 };
 
 enum { SOCKET_PATH = WARDS_PATH + 16 };

@@ -285,7 +285,6 @@ static bool is_exiting(pid_t pid)
     enum { PF_EXITING = 4 }; /* of the kernel: proc(5), the ninth field of stat */
     siginfo_t info = {.si_pid = 0};
     char path[64], text[512];
-    unsigned flags = 0;
 
     if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid != 0)
         return true;
@@ -295,9 +294,10 @@ static bool is_exiting(pid_t pid)
     if (fd >= 0)
         close(fd);
     text[n > 0 ? n : 0] = '\0';
-    const char *behind_name = strrchr(text, ')');
-    return behind_name != NULL && sscanf(behind_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
-           (flags & PF_EXITING) != 0;
+    const char *field = strrchr(text, ')'); /* the second; a name may be anything */
+    for (int i = 2; field != NULL && i < 9; i++)
+        field = strchr(field + 1, ' ');
+    return field != NULL && (strtoul(field, NULL, 10) & PF_EXITING) != 0;
 }
 
 void process_tell_fate(struct process *process)

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -251,8 +252,14 @@ void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), vo
         }
 }
 
+/* An heir, whose heir has become ours, or even that one's: every program has left our session at its start. */
+static bool is_heir(pid_t pid, bool has_heir)
+{
+    return has_heir && getsid(pid) == getsid(0);
+}
+
 /* One round: how many were killed. */
-static unsigned kill_children(pid_t spared, pid_t heir)
+static unsigned kill_children(pid_t spared, bool has_heir)
 {
     FILE *children = fopen("/proc/thread-self/children", "re");
     size_t size = 0;
@@ -264,7 +271,7 @@ static unsigned kill_children(pid_t spared, pid_t heir)
     while (getdelim(&word, &size, ' ', children) > 0) {
         pid_t pid = (pid_t)strtol(word, NULL, 10);
 
-        if (pid > 1 && pid != spared && pid != heir && kill(pid, SIGKILL) == 0)
+        if (pid > 1 && pid != spared && !is_heir(pid, has_heir) && kill(pid, SIGKILL) == 0)
             n++;
     }
     free(word);
@@ -272,18 +279,18 @@ static unsigned kill_children(pid_t spared, pid_t heir)
     return n;
 }
 
-void programs_kill_orphans(pid_t spared, pid_t heir)
+void programs_kill_orphans(pid_t spared, bool has_heir)
 {
     static const struct timespec pause = {0, 1000000};
     uint64_t until = clock_us() + ORPHANS_US;
     siginfo_t info;
 
-    while (kill_children(spared, heir) > 0 && clock_us() < until) {
+    while (kill_children(spared, has_heir) > 0 && clock_us() < until) {
         nanosleep(&pause, NULL);
         do
             info.si_pid = 0;
         while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 && info.si_pid != spared &&
-               info.si_pid != heir && waitpid(info.si_pid, NULL, WNOHANG) > 0);
+               !is_heir(info.si_pid, has_heir) && waitpid(info.si_pid, NULL, WNOHANG) > 0);
     }
 }
 

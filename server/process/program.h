@@ -73,10 +73,10 @@ void programs_orphan_reaped(struct programs *programs, pid_t group);
 /* Ends all that are there, and calls back once nothing is left of any: at once if there is none. */
 void programs_end_all(struct programs *programs, void (*on_empty)(void *arg), void *arg);
 
-/* Kills every child of this process but these two (0: none), and their children as they become ours, until none is left
- * or a second has passed: what has left its program's process group. Only with a kernel that tells of children
- * (CONFIG_PROC_CHILDREN). */
-void programs_kill_orphans(pid_t spared, pid_t heir);
+/* Kills every child of this process but that one and, with an heir, the servers that came after this one, and their
+ * children as they become ours, until none is left or a second has passed: what has left its program's process group.
+ * Only with a kernel that tells of children (CONFIG_PROC_CHILDREN). */
+void programs_kill_orphans(pid_t spared, bool has_heir);
 
 /* Kills all that are there, without a grace. */
 void programs_kill_all(struct programs *programs);

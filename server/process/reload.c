@@ -60,17 +60,20 @@ static int open_all(struct keeper *keeper, struct generation *of)
     return -1;
 }
 
+void reload_close_listeners(struct generation *of, const struct config_addresses *kept)
+{
+    if (of->listen_fds != NULL)
+        listen_close(&of->config->server.listen, of->listen_fds, kept);
+    free(of->listen_fds);
+    of->listen_fds = NULL;
+}
+
 /* No front has it any more. Its configuration stays while pools that are ending speak of it. */
 static void close_all(struct keeper *keeper, struct generation *of)
 {
-    const struct generation *heir = keeper->current != of ? keeper->current : NULL;
-
     if (of->binding.numbers != NULL)
         pools_unbind(keeper->pools, &of->binding);
-    if (of->listen_fds != NULL)
-        listen_close(&of->config->server.listen, of->listen_fds, heir != NULL ? &heir->config->server.listen : NULL);
-    free(of->listen_fds);
-    of->listen_fds = NULL;
+    reload_close_listeners(of, &keeper->current->config->server.listen);
     close_logs(of);
     of->state = GENERATION_GONE;
 }
@@ -149,7 +152,7 @@ void reload_end(struct keeper *keeper, struct generation *of)
         event_del(of->overdue);
     if (of->state == GENERATION_OLD)
         log_notice("the fronts with the configuration before have ended");
-    if (of != keeper->coming)
+    if (of != keeper->coming && of != keeper->current) /* an heir's that is refused stays to the end */
         close_all(keeper, of);
     collect(keeper);
 }
@@ -196,6 +199,13 @@ static void on_limit(evutil_socket_t fd, short what, void *arg)
     reload_fail(arg, "its fronts are not ready after 10 s");
 }
 
+void reload_limit(struct keeper *keeper)
+{
+    static const struct timeval limit = {UP_LIMIT_MS / 1000, 0};
+
+    event_add(keeper->coming_limit, &limit);
+}
+
 static void refuse(struct keeper *keeper)
 {
     struct generation *of = keeper->coming;
@@ -234,6 +244,7 @@ static void commit(struct keeper *keeper)
         upgrade_take_charge(keeper);
         return;
     }
+    reload_close_listeners(before, &of->config->server.listen);
     fronts_drain(keeper, before, DRAIN_GENTLY);
     set_overdue(before);
     log_notice("reloaded: %s", of->config->file);
@@ -287,8 +298,6 @@ static bool is_same_user(const struct config *a, const struct config *b)
 /* Starts what the coming generation needs: 0, or -1 with reload_fail() called or messages written. */
 static int start_coming(struct keeper *keeper, struct generation *of)
 {
-    static const struct timeval limit = {UP_LIMIT_MS / 1000, 0};
-
     if (!is_same_user(of->config, keeper->current->config)) {
         log_error("user in [server] cannot be another while the server runs; restart it");
         return -1;
@@ -302,7 +311,7 @@ static int start_coming(struct keeper *keeper, struct generation *of)
         log_error("too many fronts are still draining; try again when they are done");
         return -1;
     }
-    event_add(keeper->coming_limit, &limit);
+    reload_limit(keeper);
     return 0;
 }
 

@@ -27,7 +27,8 @@ enum {
     LONGEST_DELAY_MS = 5000,
     FAILURES_TO_DOWN = 3,
     LOOK_AGAIN_US = 10000,
-    EXTRA = 4, /* processes beyond twice the most, at once: those that end take their time */
+    MEASURE_US = 500000, /* between two measurements, which cost much, of a process; fronts ask half as often */
+    EXTRA = 4,           /* processes beyond twice the most, at once: those that end take their time */
 };
 
 static void set_timer(struct event *timer, uint64_t us)
@@ -57,6 +58,7 @@ void supply_failed(struct pool *pool, const char *cause)
     struct message message = {.kind = MESSAGE_DOWN};
 
     pool->failures++;
+    pool->failed_us = clock_us();
     set_timer(pool->next_try, 1000 * (delay_ms < LONGEST_DELAY_MS ? delay_ms : (uint64_t)LONGEST_DELAY_MS));
     proof_failed(pool, cause);
     if (pool->failures < FAILURES_TO_DOWN || pool->n_live + pool->n_spent > 0)
@@ -334,16 +336,36 @@ void supply_start_as_before(struct pool *pool)
             return;
 }
 
+/* Has one lived since the last failure? Those that were there before say nothing of new ones. */
+static bool has_survivor(const struct pool *pool)
+{
+    const struct process *process;
+
+    TAILQ_FOREACH(process, &pool->processes, next)
+    if (process->state == PROCESS_LIVE && process->program.started_us >= pool->failed_us)
+        return true;
+    return false;
+}
+
+static bool is_any_missing(struct pool *pool)
+{
+    struct policy_view view = look(pool);
+    struct policy_rate rate = pool->rate;
+
+    return pool->n_live == 0 || is_anyone_at_a_door(pool) ||
+           policy_decide(pool->config, &rate, &view, clock_us()).n_start > 0;
+}
+
 /* The back-off is over, or the one that was tried has lived long enough to be believed. */
 static void on_next_try(evutil_socket_t fd, short what, void *arg)
 {
     struct pool *pool = arg;
 
     (void)fd, (void)what;
-    if (pool->failures == 0 || pool->n_live > 0) {
+    if (pool->failures == 0 || has_survivor(pool)) {
         pool->failures = 0;
         supply_decide(pool);
-    } else if (may_start(pool) && process_start(pool) == 0) {
+    } else if (may_start(pool) && is_any_missing(pool) && process_start(pool) == 0) {
         set_timer(pool->next_try, 1000 * PROOF_MS);
     }
 }
@@ -390,8 +412,12 @@ void supply_answered(struct process *process)
 
 void supply_measure(struct process *process)
 {
-    uint64_t memory = measure_memory(process->program.pid);
+    uint64_t now = clock_us();
 
+    if (process->measured_us != 0 && now - process->measured_us < MEASURE_US)
+        return;
+    process->measured_us = now;
+    uint64_t memory = measure_memory(process->program.pid);
     process_board(process)->memory = memory;
     if (process->memory_limit != 0 && memory > process->memory_limit)
         supply_spend(process, END_MEMORY);

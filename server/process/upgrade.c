@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,17 +24,17 @@
 #define LINE_VARIABLE  "GATEHOUSE_LINE"
 #define READY_VARIABLE "GATEHOUSE_READY"
 
-extern char **environ;
+enum { HEIR_LIMIT_S = 30 /* to be ready, beyond the longest start_timeout */ };
 
 /* ---- what the server before has left ---- */
 
 static int take_descriptor(const char *variable)
 {
     const char *text = getenv(variable);
-    int fd = text != NULL ? atoi(text) : -1;
+    long fd = text != NULL ? strtol(text, NULL, 10) : -1;
 
     unsetenv(variable);
-    return fd > 2 && fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? fd : -1;
+    return fd > 2 && fd <= INT_MAX && fcntl((int)fd, F_SETFD, FD_CLOEXEC) == 0 ? (int)fd : -1;
 }
 
 void upgrade_prepare(struct upgrade *upgrade)
@@ -117,9 +118,10 @@ static void on_ready(evutil_socket_t fd, short what, void *arg)
     char byte;
     ssize_t n = read(fd, &byte, 1);
 
-    (void)what;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    if (n < 0 && (errno == EAGAIN || errno == EINTR) && !(what & EV_TIMEOUT))
         return;
+    if (n < 0)
+        kill(upgrade->heir, SIGKILL);
     event_free(upgrade->ready);
     upgrade->ready = NULL;
     close(fd);
@@ -168,6 +170,17 @@ static int open_line(struct upgrade *upgrade, int *own_out)
     return fds[1];
 }
 
+/* Its fronts and its processes have limits of their own; this is for one that is stuck. */
+static struct timeval heir_limit(const struct config *config)
+{
+    uint64_t ms = 0;
+
+    for (size_t i = 0; i < config->n_pools; i++)
+        if (config->pools[i]->start_timeout_ms > ms)
+            ms = config->pools[i]->start_timeout_ms;
+    return (struct timeval){(time_t)(ms / 1000) + HEIR_LIMIT_S, 0};
+}
+
 static int start_heir(struct keeper *keeper)
 {
     struct upgrade *upgrade = &keeper->upgrade;
@@ -175,8 +188,15 @@ static int start_heir(struct keeper *keeper)
     size_t room = 64 + addresses->n * (PATH_MAX + 16), n = addresses->n;
     int ready[2], own_line, line = open_line(upgrade, &own_line);
 
-    if (line < 0 || pipe2(ready, O_CLOEXEC | O_NONBLOCK) != 0)
-        return line < 0 ? line : -errno;
+    if (line < 0)
+        return line;
+    if (pipe2(ready, O_CLOEXEC | O_NONBLOCK) != 0) {
+        int error = -errno;
+
+        if (own_line >= 0)
+            close(own_line);
+        return error;
+    }
     char *listen = memory_zeroed(room, 1);
     int *fds = memory_zeroed(n + 2, sizeof *fds);
     listen_bequeath(addresses, keeper->current->listen_fds, listen, room);
@@ -197,7 +217,8 @@ static int start_heir(struct keeper *keeper)
     }
     upgrade->heir = pid;
     upgrade->ready = event_new(keeper->base, ready[0], EV_READ | EV_PERSIST, on_ready, keeper);
-    event_add(upgrade->ready, NULL);
+    struct timeval limit = heir_limit(keeper->current->config);
+    event_add(upgrade->ready, &limit);
     return 0;
 }
 
@@ -239,10 +260,25 @@ static void read_line(struct upgrade *upgrade)
 
 bool upgrade_pass_on(struct upgrade *upgrade, int number)
 {
-    if (!upgrade->is_handed_over)
+    if (!upgrade->is_handed_over || upgrade->has_ended)
         return false;
     read_line(upgrade);
     kill(upgrade->in_charge, number);
+    return true;
+}
+
+static int exit_status(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+bool upgrade_reaped(struct upgrade *upgrade, pid_t pid, int status)
+{
+    read_line(upgrade);
+    if (!upgrade->is_handed_over || pid != upgrade->in_charge)
+        return false;
+    upgrade->has_ended = true;
+    upgrade->end_status = exit_status(status);
     return true;
 }
 
@@ -254,12 +290,11 @@ static bool reap(struct upgrade *upgrade, int *status_out)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         read_line(upgrade);
-        if (pid != upgrade->in_charge)
-            continue;
-        *status_out = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        return true;
+        *status_out = exit_status(status);
+        if (pid == upgrade->in_charge)
+            return true;
     }
-    return pid < 0 && errno == ECHILD; /* it cannot be: whoever was in charge is gone */
+    return pid < 0 && errno == ECHILD; /* another, which was draining, has waited for it, and has ended like it */
 }
 
 static bool is_stem(const struct upgrade *upgrade)
@@ -291,6 +326,8 @@ int upgrade_stay(struct upgrade *upgrade, int status)
     struct signalfd_siginfo info;
     sigset_t set = signals();
 
+    if (upgrade->has_ended)
+        return upgrade->end_status;
     if (!is_stem(upgrade))
         return status;
     prctl(PR_SET_NAME, "gatehouse-stem");

@@ -31,6 +31,8 @@ struct upgrade {
     pid_t in_charge;            /* of those after this one; 0: nobody */
     struct event *line, *ready; /* NULL: none */
     bool is_handed_over;
+    bool has_ended; /* the one in charge, while this one drained */
+    int end_status; /* then its exit status */
     bool is_wanted; /* when the reload that is under way is through */
 };
 
@@ -55,6 +57,9 @@ void upgrade_take_charge(struct keeper *keeper);
 
 /* Are the listening sockets another server's, too? */
 bool upgrade_shares_sockets(const struct upgrade *upgrade);
+
+/* A child has been waited for: was it the one in charge? */
+bool upgrade_reaped(struct upgrade *upgrade, pid_t pid, int status);
 
 /* A signal for whoever is in charge: true, it was passed on; false, it is for this server. */
 bool upgrade_pass_on(struct upgrade *upgrade, int number);

@@ -93,6 +93,8 @@ int warden_start(struct warden *warden_out, struct wards *wards, const struct cg
 void warden_dismiss(struct warden *warden)
 {
     close(warden->fd);
+    if (warden->pid == 0)
+        return;
     while (waitpid(warden->pid, NULL, 0) < 0 && errno == EINTR)
         continue;
 }

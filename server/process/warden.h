@@ -29,11 +29,11 @@ struct wards *wards_create(void);
 void wards_forget(struct wards *wards);
 
 struct warden {
-    pid_t pid;
-    int fd; /* must stay open in the keeper, and nowhere else: its end, by whatever cause, is the warden's signal */
+    pid_t pid; /* 0: there is none */
+    int fd;    /* must stay open in the keeper, and nowhere else: its end, by whatever cause, is the warden's signal */
 };
 
-/* Forks it: 0 or -errno. Before any event base exists. cgroups NULL: there are none. */
+/* Forks it: 0 or -errno. cgroups NULL: there are none. */
 int warden_start(struct warden *warden_out, struct wards *wards, const struct cgroups *cgroups);
 
 /* Lets it do its work, of which there is little after an end in good order, and waits for its exit. */

@@ -204,7 +204,7 @@ def test_health_request(lab, fronts):
     server = lab.serve(text, fronts=fronts)
     pids = wait_running(server, "php-cgi", 1)
     assert "500" in expect_refused(lab, server, text + f"health = {ill}\nenv[AGE] = new\n", fronts=fronts)
-    assert server.running("php-cgi") == pids and server.get("/well.php").body == b""
+    assert wait_running(server, "php-cgi", 1) == pids and server.get("/well.php").body == b""
     expect_reloaded(lab, server, text + f"health = {well}\nenv[AGE] = new\n", fronts=fronts)
     assert server.get("/well.php").body == b"new"
     wait_gone(pids)

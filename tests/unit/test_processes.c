@@ -512,6 +512,29 @@ static void test_scripts(void **state)
     assert_int_equal(stage->pools->n_scripts, 0);
 }
 
+/* A script's pool that is opened by a front that drains: it gets no more than it waits for, as of the others. */
+static void test_scripts_of_a_front_that_drains(void **state)
+{
+    struct stage *stage = *state;
+    struct binding binding = stage_take(stage, SCRIPTS("ondemand"), 0, 1);
+    struct message open = {.kind = MESSAGE_OPEN, .pool = binding.numbers[1], .id = 5, .text = "app.sh", .text_len = 6};
+    struct message said;
+
+    pools_front_leaves(stage->pools, 0);
+    assert_int_equal(stage_tell(stage, 0, open), 0);
+    assert_int_equal(stage_count(stage, 0, 0, MESSAGE_OPENED, &said), 1);
+    struct pool *pool = stage->pools->at[said.n];
+    want(stage, pool, 0, 1);
+    assert_int_equal(live(pool, 0)->holder, 0);
+    unsigned from = stage->n_said;
+    stage_tell_of(stage, live(pool, 0), MESSAGE_RETURN, 1);
+    assert_int_equal(stage_count(stage, from, 0, MESSAGE_LOAN, NULL), 0);
+    pools_unbind(stage->pools, &binding);
+    pools_front_left(stage->pools, 0);
+    stage_reap_ending(stage, pool);
+    stage_wait(stage, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +555,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_ondemand, stage_begin, stage_end),
         cmocka_unit_test_setup_teardown(test_spare, stage_begin, stage_end),
         cmocka_unit_test_setup_teardown(test_scripts, stage_begin, stage_end),
+        cmocka_unit_test_setup_teardown(test_scripts_of_a_front_that_drains, stage_begin, stage_end),
     };
 
     spawn_prepare();

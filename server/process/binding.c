@@ -436,6 +436,22 @@ void pools_commit(struct pools *pools, const struct binding *binding)
     }
 }
 
+/* Scripts that only fronts which are gone have asked for, and that have no process: there is room for others. */
+static void forget_scripts(struct pools *pools)
+{
+    for (unsigned i = 0; i < pools->n; i++) {
+        struct pool *pool = pools->at[i];
+        bool is_asked_for = false;
+
+        if (pool == NULL || pool->script == NULL || pool->is_ending || pool->n_processes > 0)
+            continue;
+        for (unsigned front = 0; front < LENDER_FRONTS; front++)
+            is_asked_for |= pool->lender.shares[front].is_here;
+        if (!is_asked_for)
+            pool_release(pool);
+    }
+}
+
 void pools_unbind(struct pools *pools, struct binding *binding)
 {
     size_t n = binding->config->n_pools + binding->config->n_routes;
@@ -444,6 +460,7 @@ void pools_unbind(struct pools *pools, struct binding *binding)
         pool_release(pools->at[binding->numbers[i]]);
     free(binding->numbers);
     binding->numbers = NULL;
+    forget_scripts(pools);
 }
 
 bool pools_refer_to(const struct pools *pools, const struct config *config)

@@ -8,6 +8,7 @@
 
 #include "process/channel.h"
 #include "process/keeper.h"
+#include "process/listen.h"
 #include "process/upgrade.h"
 #include "process/warden.h"
 
@@ -78,6 +79,7 @@ struct keeper {
     char coming_failure[1024]; /* empty: none */
     bool wants_reload;         /* once more, when the present one is through */
     unsigned n_generations;
+    struct listen_known not_taken; /* an heir's, until it is in charge: sockets that it has no address for */
     struct warden warden;
     struct upgrade upgrade;
     int status;

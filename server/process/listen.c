@@ -157,6 +157,13 @@ void listen_forget(struct listen_known *known, bool with_fds)
     *known = (struct listen_known){0};
 }
 
+void listen_remove(const struct listen_known *known)
+{
+    for (size_t i = 0; i < known->n; i++)
+        if (known->at[i].len > 0 && is_unix(&known->at[i]))
+            unlink(unix_path(&known->at[i]));
+}
+
 /* Each is found once: "127.0.0.1:0" may be there several times. */
 static int find_known(struct listen_known *known, const struct config_address *address)
 {

@@ -23,6 +23,9 @@ void listen_inherit(struct listen_known *known);
 void listen_bequeath(const struct config_addresses *addresses, const int *fds, char *text, size_t size);
 void listen_forget(struct listen_known *known, bool with_fds); /* frees; closes them, too */
 
+/* Removes the files of unix sockets among them which listen_open() has not taken. */
+void listen_remove(const struct listen_known *known);
+
 /* Listens on every address, non-blocking and close-on-exec: on a socket that is known for it, or a new one. Returns 0,
  * or -1 when one failed: then a line that names it and the cure was logged, and nothing is left open. */
 int listen_open(const struct config_addresses *addresses, const struct config_user *owner, struct listen_known *known,

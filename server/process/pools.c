@@ -249,8 +249,9 @@ static int open_pool(struct pool *of_route, unsigned front, const struct message
     }
     answer.status = error != 0 ? -error : EAGAIN;
     answer.n = error != 0;
-    answer.text_len = (size_t)snprintf(answer.text, sizeof answer.text, "%s",
-                                       error != 0 ? strerror(-error) : "too many scripts have processes already");
+    answer.text_len =
+        (size_t)snprintf(answer.text, sizeof answer.text, "%s",
+                         error != 0 ? strerror(-error) : "too many scripts have had processes; a reload forgets them");
     pool_tell(of_route, front, &answer);
     return 0;
 }

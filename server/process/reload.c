@@ -51,7 +51,10 @@ static int open_all(struct keeper *keeper, struct generation *of)
         listen_inherit(&known);
     of->listen_fds = memory_zeroed(server->listen.n + 1, sizeof *of->listen_fds);
     int failed = listen_open(&server->listen, &server->user, &known, of->listen_fds);
-    listen_forget(&known, before == NULL);
+    if (before == NULL && failed == 0)
+        keeper->not_taken = known; /* the server before may go on with them yet */
+    else
+        listen_forget(&known, before == NULL);
     if (failed == 0)
         return 0;
     free(of->listen_fds);
@@ -343,6 +346,7 @@ void reload_finish(struct keeper *keeper)
 {
     struct generation *of;
 
+    listen_forget(&keeper->not_taken, true);
     event_free(keeper->coming_step);
     event_free(keeper->coming_limit);
     while ((of = TAILQ_FIRST(&keeper->generations)) != NULL) {

@@ -84,6 +84,8 @@ void upgrade_take_charge(struct keeper *keeper)
 
     if (upgrade->ready_fd < 0)
         return;
+    listen_remove(&keeper->not_taken);
+    listen_forget(&keeper->not_taken, true);
     if (upgrade->line_fd >= 0)
         (void)!write(upgrade->line_fd, &self, sizeof self);
     (void)!write(upgrade->ready_fd, "", 1);

@@ -609,6 +609,31 @@ def test_scripts(lab, fronts):
     wait_running(server, "one.fcgi", 2)
 
 
+def test_scripts_that_were_once(lab):
+    """So many can have processes of their own; those that have none any more are forgotten by a reload."""
+    server = lab.serve("""
+        [site *]
+        root = {root}
+        [route *.fcgi]
+        gateway = fastcgi
+        pool = scripts
+        [pool scripts]
+        command = $script
+        pm = ondemand
+        pm.max_children = 1
+        pm.process_idle_timeout = 10ms
+        """)
+    script = os.path.join(lab.root, "one.fcgi")
+    shutil.copy(os.path.join(lab.cgi, "count"), script)
+    for n in range(257):
+        os.rename(script, os.path.join(lab.root, f"{n}.fcgi"))
+        script = os.path.join(lab.root, f"{n}.fcgi")
+        assert server.get(f"/{n}.fcgi").status == (200 if n < 256 else 503)
+    expect_reloaded(lab, server)
+    server.wait_log("fronts with the configuration before have ended")
+    assert server.get("/256.fcgi").status == 200
+
+
 def test_directory_for_development(lab):
     """HUP: the same once more; what is under way goes on."""
     shutil.copy(os.path.join(lab.apps, "count"), os.path.join(lab.root, "one.fcgi"))

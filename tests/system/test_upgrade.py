@@ -51,9 +51,8 @@ class UnderWay:
 def upgrade(server, n=1):
     """The pid of the server that is in charge after the n-th USR2."""
     server.process.send_signal(signal.SIGUSR2)
-    lines = wait_for(lambda: (server.logged("is in charge now") + [None] * n)[n - 1] and server.logged("is in charge now"),
-                     "another to be in charge")
-    return int(re.search(r"process (\d+) is in charge", lines[n - 1])[1])
+    wait_for(lambda: len(server.logged("is in charge now")) >= n, "another to be in charge")
+    return int(re.search(r"process (\d+) is in charge", server.logged("is in charge now")[n - 1])[1])
 
 
 def wait_stem(server):
@@ -61,7 +60,7 @@ def wait_stem(server):
 
 
 def test_requests_go_on(lab):
-    """The one that is under way here is finished here, others are answered by the new one, with processes of its own."""
+    """What is under way here is finished here; others are answered by the new one, with processes of its own."""
     server = lab.serve(COUNT + STATIC + CGI.replace("[site *]\n    root = {root}", ""), drain_timeout="60s")
     old = wait_running(server, "count", 2)
     under_way = UnderWay(lab, server)
@@ -270,3 +269,13 @@ def test_idle_processes_of_another_front(lab):
         for name in [f"old{round_}-{i}" for i in range(3)] + [f"new{round_}-{i}" for i in range(3)]:
             lab.wait_file(name)
         finish(old + new)
+
+
+def test_socket_that_the_heir_does_not_have(lab):
+    port, path = free_port(), lab.here("old.sock")
+    server = lab.serve(CGI, listen=f"127.0.0.1:{port}\nlisten = unix:{path}")
+    assert os.path.exists(path)
+    write_config(lab, server, CGI, listen=f"127.0.0.1:{port}")
+    upgrade(server)
+    wait_for(lambda: not os.path.exists(path), "the socket's file to be removed")
+    assert server.get("/nothing").status == 404

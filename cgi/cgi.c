@@ -211,7 +211,7 @@ static void on_out(evutil_socket_t fd, short what, void *arg)
         output_is_over(run);
         return;
     }
-    note_started(run); /* the keeper's word of it is on its way */
+    note_started(run);              /* the keeper's word of it is on its way */
     if (run->state == CGI_EXITED) { /* a child of it goes on */
         static const struct timeval exited = {GRACE_EXITED_MS / 1000, GRACE_EXITED_MS % 1000 * 1000};
         event_add(run->grace, &exited);

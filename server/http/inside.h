@@ -81,7 +81,7 @@ struct http {
     struct event *listeners[64];
     unsigned n_listeners;
     bool is_accepting, is_draining;
-    bool is_gentle; /* ... and keeps what was promised to be kept */
+    bool is_gentle;         /* ... and keeps what was promised to be kept */
     time_t told_of_clients; /* when the log was last told of a client that has too many */
     struct event *drain_limit;
     void (*drained)(void *arg);

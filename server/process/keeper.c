@@ -360,6 +360,8 @@ int keeper_run(const struct keeper_options *options, struct config *config)
     log_flush();
     status = upgrade_stay(&keeper->upgrade, status);
 done:
+    if (keeper->base == NULL) /* it has not come to that */
+        reload_finish(keeper);
     log_flush();
     cgroups_free(keeper->cgroups);
     users_free();

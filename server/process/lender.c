@@ -58,6 +58,11 @@ struct scales {
     unsigned soon;                       /* ... of fronts that have as many idle, as far as is known */
 };
 
+static unsigned least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
 static struct scales weigh(const struct lender *lender)
 {
     struct scales scales = {0};
@@ -68,8 +73,8 @@ static struct scales weigh(const struct lender *lender)
         if (!share->is_here)
             continue;
         scales.waiting += share->waiting;
-        scales.coming += share->recalled;
-        scales.soon += share->recalled < share->idle ? share->recalled : share->idle;
+        scales.coming += least(share->recalled, share->loans); /* it may have given all back by itself before */
+        scales.soon += least(share->recalled, share->idle);
         if (share->waiting > 0 &&
             (best == NULL || kept(share) < kept(best) || (kept(share) == kept(best) && share->turn < best->turn)))
             scales.neediest = share;

@@ -137,6 +137,20 @@ int pool_check_script(const struct pool *pool, int dir_fd, const char *script)
     return error;
 }
 
+static void recall_for_waiting(struct pool *pool)
+{
+    struct message message = {.kind = MESSAGE_RECALL, .n = 1};
+    const struct scoreboard_front *fronts = pool->all->options.scoreboard->fronts;
+    int front;
+
+    _Static_assert((int)LENDER_FRONTS <= (int)SCOREBOARD_FRONTS, "each front has its part");
+    for (unsigned i = 0; i < LENDER_FRONTS; i++)
+        if (pool->lender.shares[i].is_here) /* pages of places that nobody has are not to be touched */
+            pool->lender.shares[i].idle = fronts[i].shares[pool->number].n_idle;
+    while ((front = lender_recall(&pool->lender)) >= 0)
+        pool_tell(pool, (unsigned)front, &message);
+}
+
 /* ---- fronts ---- */
 
 static void let_in(struct pool *pool, unsigned front)
@@ -181,6 +195,7 @@ static void take_out(struct pool *pool, unsigned front)
         runs_front_left(pool, front);
     *share = (struct lender_share){0};
     pool_lend_free(pool);
+    recall_for_waiting(pool); /* what it still owed does not come any more */
 }
 
 void pools_front_left(struct pools *pools, unsigned front)
@@ -192,20 +207,6 @@ void pools_front_left(struct pools *pools, unsigned front)
 }
 
 /* ---- what fronts say ---- */
-
-static void recall_for_waiting(struct pool *pool)
-{
-    struct message message = {.kind = MESSAGE_RECALL, .n = 1};
-    const struct scoreboard_front *fronts = pool->all->options.scoreboard->fronts;
-    int front;
-
-    _Static_assert((int)LENDER_FRONTS <= (int)SCOREBOARD_FRONTS, "each front has its part");
-    for (unsigned i = 0; i < LENDER_FRONTS; i++)
-        if (pool->lender.shares[i].is_here) /* pages of places that nobody has are not to be touched */
-            pool->lender.shares[i].idle = fronts[i].shares[pool->number].n_idle;
-    while ((front = lender_recall(&pool->lender)) >= 0)
-        pool_tell(pool, (unsigned)front, &message);
-}
 
 static int take_back(struct pool *pool, unsigned front, const struct message *message)
 {

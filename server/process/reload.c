@@ -347,8 +347,10 @@ void reload_finish(struct keeper *keeper)
     struct generation *of;
 
     listen_forget(&keeper->not_taken, true);
-    event_free(keeper->coming_step);
-    event_free(keeper->coming_limit);
+    if (keeper->coming_step != NULL) {
+        event_free(keeper->coming_step);
+        event_free(keeper->coming_limit);
+    }
     while ((of = TAILQ_FIRST(&keeper->generations)) != NULL) {
         TAILQ_REMOVE(&keeper->generations, of, next);
         free(of->binding.numbers);

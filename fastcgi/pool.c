@@ -202,8 +202,12 @@ static bool serve_one(struct fastcgi_pool *pool)
     TAILQ_FOREACH(entry, &pool->queue.entries, next)
     {
         struct fastcgi_run *run = run_of(entry);
-        enum served served = try_to_serve(pool, run);
 
+        /* Before its process is seen to be busy: the keeper must not take it for one that needs another. */
+        account_set_waiting(&pool->account, pool->queue.n - 1);
+        enum served served = try_to_serve(pool, run);
+        if (served == NOT_YET)
+            account_set_waiting(&pool->account, pool->queue.n);
         if (served == NOT_YET && servers_is_choosy(run))
             continue;
         if (served == NOT_YET)

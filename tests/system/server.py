@@ -188,7 +188,8 @@ class Server:
         assert not self.reader.is_alive(), "somebody still holds the server's standard error"
         directories = getattr(self, "sockets", set()) | set(glob.glob(f"/tmp/*gatehouse*{self.pid}*")) | \
             set(glob.glob(f"/run/*gatehouse*{self.pid}*"))
-        assert not [path for path in directories if os.path.exists(path)], "a directory of sockets is left"
+        processes.wait_for(lambda: not [path for path in directories if os.path.exists(path)],
+                           lambda: f"the end of {directories}")
         assert not os.listdir(self.lab.tmp), f"left in the directory for temporary files: {os.listdir(self.lab.tmp)}"
         complaints = [line for line in self.log() if COMPLAINT.search(line)]
         assert not complaints, self.tail()
